@@ -1,0 +1,224 @@
+"""Where tasks and datamodules meet: the schema of batches, the face specification, recorded constructors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from farl_lightning.errors import ConfigError
+
+if TYPE_CHECKING:  # this module stays importable in milliseconds
+    from torch import Tensor
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Drop(TypedDict):
+    """One sample (or shard) that was skipped, and why."""
+
+    key: str
+    reason: str
+    detail: str
+
+
+class PretrainBatch(TypedDict, total=False):
+    """A batch of image-text pairs. Only ``image`` and ``key`` are always there."""
+
+    image: Tensor
+    """(B, 3, H, W) float32, normalised with the mean and std of the ``FaceSpec``."""
+    text: Tensor
+    """(B, L) int64 token ids; one caption per image, drawn anew each epoch in training."""
+    texts: Tensor
+    """(B, K, L) int64, evaluation only: every caption of each image; rows of zeros pad to K."""
+    patch_mask: Tensor
+    """(B, N) bool, True = masked; patches row by row; the count varies from image to image."""
+    labels: Tensor
+    """(B, A) int64 attributes in the order of ``FaceSpec.attributes``: 1 yes, 0 no, -1 unknown."""
+    valid: Tensor
+    """(B,) bool, evaluation only: False marks a repeat that pads the last batches of a distributed run."""
+    key: list[str]
+    """The name of each sample, unique in its dataset."""
+    caption: list[str]
+    """The caption behind ``text`` as words, for pictures."""
+    dropped: list[Drop]
+    """What was skipped on the way to this batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceSpec:
+    """What a model must know of the faces it was trained on. Travels inside checkpoints and exports.
+
+    Attributes:
+        image_size: Side of the square network input in pixels.
+        mean: Per-channel mean of RGB in [0, 1] that is subtracted.
+        std: Per-channel standard deviation that divides.
+        crop: How a face is cut from a photo: ``"none"``, ``"box"``, ``"align"`` (similarity to ``template``)
+            or ``"quad"`` (CelebA's).
+        template: Five target points (x, y) on [-1, 1] of an aligned crop: eyes, nose, mouth corners,
+            in the order in which they lie from the image's left to its right.
+        warp_factor: Factor of the tanh warp; 0 is a plain affine crop.
+        classes: Names of the parsing classes, by label id.
+        class_flips: Pairs of label ids that a horizontal flip exchanges.
+        num_landmarks: Number of landmarks, 0 when there are none.
+        landmark_flips: Pairs of landmark indices that a horizontal flip exchanges.
+        landmark_groups: Named groups of landmark indices, such as ``{"left_eye": (36, ..., 41)}``.
+        attributes: Names of the binary attributes, in the order of the label columns.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    crop: str = "none"
+    template: tuple[tuple[float, float], ...] = ()
+    warp_factor: float = 0.0
+    classes: tuple[str, ...] = ()
+    class_flips: tuple[tuple[int, int], ...] = ()
+    num_landmarks: int = 0
+    landmark_flips: tuple[tuple[int, int], ...] = ()
+    landmark_groups: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the specification as plain data: numbers, strings, lists and dicts."""
+        plain: dict[str, Any] = to_plain(dataclasses.asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> FaceSpec:
+        """Rebuild a specification from :meth:`to_dict`.
+
+        Args:
+            plain: The dict; names that this version does not know are an error.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(plain) - known):
+            raise ConfigError(f"FaceSpec has no {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**{name: _freeze(value) for name, value in plain.items()})
+
+
+def _freeze(value: Any) -> Any:
+    """Turn lists into tuples, at any depth."""
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _freeze(item) for key, item in value.items()}
+    return value
+
+
+T = TypeVar("T")
+
+
+class Configurable:
+    """Mixin that records the arguments of the constructor, so that an object can be saved as plain data.
+
+    A subclass needs nothing but an ordinary ``__init__``: the arguments it was called with are kept in
+    ``init_args`` and :meth:`to_config` writes them as ``{"class_path": ..., "init_args": ...}``, the form that
+    LightningCLI reads.
+    """
+
+    init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Wrap the ``__init__`` that a subclass defines."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+    def to_config(self) -> dict[str, Any]:
+        """Return ``{"class_path", "init_args"}`` as plain data.
+
+        Raises:
+            ConfigError: If an argument is neither plain data nor another ``Configurable``.
+        """
+        kind = type(self)
+        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": to_plain(self.__dict__.get("init_args", {}))}
+
+
+def _recording(init: Any) -> Any:
+    """Wrap a constructor so that the outermost call keeps its arguments in ``self.init_args``."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "init_args" not in self.__dict__:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            values = dict(list(bound.arguments.items())[1:])
+            for name, parameter in signature.parameters.items():
+                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                    values.update(values.pop(name, {}))
+            self.__dict__["init_args"] = values
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a value into plain data: str, number, bool, None, list or dict.
+
+    Args:
+        value: Plain data, a dataclass instance, a path, a tuple or set, or a ``Configurable``, at any depth.
+
+    Raises:
+        ConfigError: If something in it cannot be written as plain data.
+
+    Example:
+        >>> to_plain({"size": (64, 64), "path": Path("faces")})
+        {'size': [64, 64], 'path': 'faces'}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Configurable):
+        return value.to_config()
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_plain(item) for item in value)
+    raise ConfigError(
+        f"a {type(value).__name__} cannot be saved as a hyper-parameter; pass plain data (numbers, strings, lists, "
+        "dicts, dataclasses) or an object whose class inherits farl_lightning.types.Configurable"
+    )
+
+
+def from_config(config: dict[str, Any], base: type[T]) -> T:
+    """Build an object from ``{"class_path", "init_args"}``.
+
+    Args:
+        config: As :meth:`Configurable.to_config` writes it; nested objects are built first.
+        base: The class that the result must be an instance of; anything else is refused before it is called.
+
+    Raises:
+        ConfigError: If the class cannot be found or is not a ``base``.
+    """
+    module, _, name = str(config.get("class_path", "")).rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"class '{config.get('class_path')}' cannot be imported: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ConfigError(f"class '{config['class_path']}' is not a {base.__name__}")
+    arguments = {key: _build_nested(value) for key, value in config.get("init_args", {}).items()}
+    return kind(**arguments)
+
+
+def _build_nested(value: Any) -> Any:
+    """Build every ``{"class_path": ...}`` inside plain data; only ``Configurable`` classes are built."""
+    if isinstance(value, dict):
+        if "class_path" in value:
+            return from_config(value, Configurable)
+        return {key: _build_nested(item) for key, item in value.items()}
+    return [_build_nested(item) for item in value] if isinstance(value, list) else value

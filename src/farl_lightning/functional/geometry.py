@@ -1,0 +1,194 @@
+"""Crop matrices and points: similarity fits, five-point alignment, box crops. Batched, differentiable, float32 or float64.
+
+Conventions, everywhere in this package:
+
+- Points are (x, y) in pixels, x to the right, y downwards; **integers are pixel centres**: the centre of the top-left
+  pixel is (0, 0), and an image of width W covers x from -0.5 to W - 0.5.
+- A matrix is 3x3, maps **source to crop**, and multiplies column vectors (x, y, 1).
+- Sizes are (height, width) in pixels, or one int for a square.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FARL_TEMPLATE: tuple[tuple[float, float], ...] = (
+    (196 / 256 - 1, 226 / 256 - 1),
+    (316 / 256 - 1, 226 / 256 - 1),
+    (256 / 256 - 1, 286 / 256 - 1),
+    (220 / 256 - 1, 360.4 / 256 - 1),
+    (292 / 256 - 1, 360.4 / 256 - 1),
+)
+"""Targets on [-1, 1] of two eyes, nose, two mouth corners, from the image's left to its right (FaRL's LaPa crop)."""
+
+
+def fit_similarity(source: Tensor, target: Tensor) -> Tensor:
+    """Fit the similarity (rotation, uniform scale, shift) that maps points onto points with the least squared error.
+
+    Closed form; equal to Umeyama's solution unless that one would need a reflection.
+
+    Args:
+        source: (..., N, 2) points, N >= 2.
+        target: Where they should land; broadcasts against ``source``.
+
+    Returns:
+        (..., 3, 3) matrices, source to target. All-``nan`` shift and rotation where the source points coincide:
+        ask :func:`coincident` first where that can happen.
+    """
+    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
+    f, t = source - source_mean, target - target_mean
+    spread = f.square().sum((-2, -1))
+    cos = (t * f).sum((-2, -1)) / spread
+    sin = (t[..., 0] * f[..., 1] - t[..., 1] * f[..., 0]).sum(-1) / spread
+    linear = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
+    return _affine(linear, target_mean[..., 0, :] - (linear @ source_mean.mT)[..., 0])
+
+
+def coincident(points: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """Tell which sets of points lie (almost) on one spot, or are not finite, so that no similarity can be fitted.
+
+    Args:
+        points: (..., N, 2) in pixels.
+        tolerance: Root mean square distance from their mean, in pixels, up to which points count as one spot.
+
+    Returns:
+        (...) bool.
+    """
+    spread = (points - points.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
+    return ~(spread > tolerance**2) | ~points.isfinite().all(-1).all(-1)
+
+
+def template_points(
+    size: int | tuple[int, int],
+    template: Sequence[Sequence[float]] | Tensor = FARL_TEMPLATE,
+    scale: float = 1.0,
+    offset: tuple[float, float] = (0.0, 0.0),
+    *,
+    like: Tensor | None = None,
+) -> Tensor:
+    """Place a template on a crop: -1 and 1 are the centres of its first and last pixels.
+
+    Args:
+        size: Height and width of the crop in pixels.
+        template: (N, 2) points on [-1, 1].
+        scale: Size of the face relative to the template; below 1 shows more around the face.
+        offset: Shift of the targets (x, y) in pixels of the crop.
+        like: A tensor whose dtype and device the result takes.
+
+    Returns:
+        (N, 2) points in pixels of the crop.
+    """
+    reference = torch.empty(0) if like is None else like
+    height, width = _height_width(size)
+    half = reference.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    points = torch.as_tensor(template, dtype=reference.dtype, device=reference.device)
+    return points * (half * scale) + half + reference.new_tensor(offset)
+
+
+def align_matrix(
+    points: Tensor,
+    size: int | tuple[int, int],
+    template: Sequence[Sequence[float]] | Tensor = FARL_TEMPLATE,
+    scale: float = 1.0,
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """Return the matrices that carry faces onto a template.
+
+    Args:
+        points: (..., N, 2) landmarks, as many and in the same order as in ``template`` (five by default).
+        size: Height and width of the crop in pixels.
+        template: See :func:`template_points`.
+        scale: See :func:`template_points`.
+        offset: See :func:`template_points`.
+
+    Returns:
+        (..., 3, 3) matrices, source to crop.
+    """
+    return fit_similarity(points, template_points(size, template, scale, offset, like=points))
+
+
+def square_box(box: Tensor, scale: float = 1.0) -> Tensor:
+    """Grow boxes to squares around their centres.
+
+    Args:
+        box: (..., 4): left, top, right, bottom.
+        scale: Share of the square's side that the box's longer side fills; 0.8 leaves a tenth of the side around it.
+
+    Returns:
+        (..., 4) boxes.
+    """
+    corner, opposite = box[..., :2], box[..., 2:]
+    center = (corner + opposite) / 2
+    radius = (opposite - corner).amax(-1, keepdim=True) / (2 * scale)
+    return torch.cat([center - radius, center + radius], -1)
+
+
+def box_matrix(box: Tensor, size: int | tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Return the matrices that stretch boxes over a crop: x' = (x - left) / (right - left) * W - 0.5.
+
+    Args:
+        box: (..., 4): left, top, right, bottom.
+        size: Height and width of the crop in pixels.
+        align_corners: Put the box's sides on the centres of the outermost pixels (x' from 0 to W - 1) instead of on
+            their outer edges (x' from -0.5 to W - 0.5).
+
+    Returns:
+        (..., 3, 3) matrices, source to crop. Infinite or ``nan`` for a box without area.
+    """
+    height, width = _height_width(size)
+    target, shift = box.new_tensor([width, height]), -0.5
+    if align_corners:
+        target, shift = target - 1, 0.0
+    zoom = target / (box[..., 2:] - box[..., :2])
+    return _affine(torch.diag_embed(zoom), shift - box[..., :2] * zoom)
+
+
+def apply_matrix(points: Tensor, matrix: Tensor) -> Tensor:
+    """Send points through matrices (with the homogeneous divide).
+
+    Args:
+        points: (..., N, 2).
+        matrix: (..., 3, 3).
+
+    Returns:
+        (..., N, 2).
+    """
+    moved = points @ matrix[..., :2].mT + matrix[..., None, :, 2]
+    return moved[..., :2] / moved[..., 2:]
+
+
+def compose_matrices(*matrices: Tensor) -> Tensor:
+    """Chain matrices in the order in which they act: the first argument acts first.
+
+    Args:
+        matrices: (..., 3, 3) each.
+
+    Returns:
+        (..., 3, 3).
+    """
+    return functools.reduce(lambda first, then: then @ first, matrices)
+
+
+def invert_matrix(matrix: Tensor) -> Tensor:
+    """Return the matrices that undo matrices: crop to source.
+
+    Args:
+        matrix: (..., 3, 3), invertible.
+    """
+    return torch.linalg.inv(matrix)
+
+
+def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Read a size that may be one int."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def _affine(linear: Tensor, shift: Tensor) -> Tensor:
+    """Build (..., 3, 3) from the (..., 2, 2) linear part and the (..., 2) shift."""
+    rows = torch.cat([linear, shift[..., None]], -1)
+    last = rows.new_tensor([0.0, 0.0, 1.0]).expand(*rows.shape[:-2], 1, 3)
+    return torch.cat([rows, last], -2)

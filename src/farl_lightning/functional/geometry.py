@@ -1,6 +1,6 @@
-"""Crop matrices and points: similarity fits, five-point alignment, box crops. Batched, differentiable, float32 or float64.
+"""Crop matrices and points: similarity fits, five-point alignment, box crops. Batched and differentiable.
 
-Conventions, everywhere in this package:
+Everything takes float32 or float64 and stays in it. Conventions, everywhere in this package:
 
 - Points are (x, y) in pixels, x to the right, y downwards; **integers are pixel centres**: the centre of the top-left
   pixel is (0, 0), and an image of width W covers x from -0.5 to W - 0.5.
@@ -179,7 +179,8 @@ def invert_matrix(matrix: Tensor) -> Tensor:
     Args:
         matrix: (..., 3, 3), invertible.
     """
-    return torch.linalg.inv(matrix)
+    inverse: Tensor = torch.linalg.inv(matrix)
+    return inverse
 
 
 def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:

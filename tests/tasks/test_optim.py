@@ -19,28 +19,31 @@ from farl_lightning.tasks.optim import (
 )
 
 
-class Toy(nn.Module):
-    """Names as in the real model, at toy size."""
+class Tower(nn.Module):
+    """An encoder of two blocks that knows its layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        encoder = nn.Module()
-        encoder.vit = nn.Module()
-        encoder.vit.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
-        encoder.vit.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
-        encoder.vit.patch_embed = nn.Module()
-        encoder.vit.patch_embed.proj = nn.Conv2d(3, 4, 2, bias=False)
-        encoder.vit.norm_pre = nn.LayerNorm(4)
-        encoder.vit.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
-        encoder.vit.norm = nn.LayerNorm(4)
-        encoder.projection = nn.Linear(4, 4, bias=False)
-        encoder.mask_token = nn.Parameter(torch.zeros(4))
-        text = nn.Module()
-        text.token_embedding = nn.Embedding(7, 4)
-        self.clip = nn.Module()
-        self.clip.image_encoder = encoder
-        self.clip.text = text
-        self.clip.logit_scale = nn.Parameter(torch.ones(1))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.embed = nn.Linear(3, 4, bias=False)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.norm = nn.LayerNorm(4)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token"}
+
+    def layer_groups(self) -> dict[str, int]:
+        depth = {"cls_token": 0, "embed.weight": 0, "norm.weight": 3, "norm.bias": 3}
+        return depth | {f"blocks.{i}.{kind}": i + 1 for i in range(2) for kind in ("weight", "bias")}
+
+
+class Toy(nn.Module):
+    """An encoder, a temperature and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Tower()
+        self.logit_scale = nn.Parameter(torch.ones(1))
         self.head = nn.Linear(4, 2)
 
 
@@ -115,35 +118,28 @@ def test_no_decay_on_bias_norm_tokens_positions_and_scale():
     groups = parameter_groups(model, OptimConfig(weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
-    assert decayed == {
-        "clip.image_encoder.vit.patch_embed.proj.weight",
-        "clip.image_encoder.vit.blocks.0.weight",
-        "clip.image_encoder.vit.blocks.1.weight",
-        "clip.image_encoder.projection.weight",
-        "head.weight",
-    }
+    assert decayed == {"encoder.embed.weight", "encoder.blocks.0.weight", "encoder.blocks.1.weight", "head.weight"}
     assert sum(len(group["params"]) for group in groups) == len(names)
     assert [group["name"] for group in groups] == ["base/no_decay", "base"]
 
 
 def test_layer_decay_by_depth():
-    names = [name for name, _ in Toy().named_parameters()]
-    scales = layer_scales(names, 0.5)
-    embeddings = ["vit.cls_token", "vit.pos_embed", "vit.patch_embed.proj.weight", "vit.norm_pre.bias", "mask_token"]
-    assert {scales[f"clip.image_encoder.{name}"] for name in embeddings} == {(0, 0.125)}
-    assert scales["clip.image_encoder.vit.blocks.0.bias"] == (1, 0.25)
-    assert scales["clip.image_encoder.vit.blocks.1.weight"] == (2, 0.5)
-    assert scales["clip.image_encoder.vit.norm.weight"] == scales["clip.image_encoder.projection.weight"] == (3, 1.0)
-    assert scales["head.weight"] == scales["clip.logit_scale"] == (None, 1.0)
+    scales = layer_scales(Toy(), 0.5)
+    assert scales["encoder.cls_token"] == scales["encoder.embed.weight"] == (0, 0.125)
+    assert scales["encoder.blocks.0.bias"] == (1, 0.25)
+    assert scales["encoder.blocks.1.weight"] == (2, 0.5)
+    assert scales["encoder.norm.weight"] == (3, 1.0)
+    assert "head.weight" not in scales
+    assert layer_scales(Toy(), 1.0) == {}
 
 
 def test_group_learning_rates_keep_their_ratio_along_the_schedule():
-    config = OptimConfig(lr=1e-2, group_lrs={"clip.image_encoder": 1e-3}, layer_decay=0.5, warmup_steps=2, start_lr=0.0)
+    config = OptimConfig(lr=1e-2, group_lrs={"encoder": 1e-3}, layer_decay=0.5, warmup_steps=2, start_lr=0.0)
     optimizer = build_optimizer(Toy(), config)
     lrs = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert lrs["base"] == 1e-2
-    assert lrs["clip.image_encoder/layer_2"] == pytest.approx(5e-4)
-    assert lrs["clip.image_encoder/layer_0/no_decay"] == pytest.approx(1.25e-4)
+    assert lrs["encoder/layer_2"] == pytest.approx(5e-4)
+    assert lrs["encoder/layer_0/no_decay"] == pytest.approx(1.25e-4)
     scheduler = build_schedule(optimizer, config, 10)
     optimizer.step()
     scheduler.step()
@@ -153,8 +149,8 @@ def test_group_learning_rates_keep_their_ratio_along_the_schedule():
 
 
 def test_a_group_that_matches_nothing_is_an_error():
-    with pytest.raises(ConfigError, match=r"'clip.image_encodr' matches no trainable.*'clip.image_encoder'"):
-        parameter_groups(Toy(), OptimConfig(group_lrs={"clip.image_encodr": 1.0}))
+    with pytest.raises(ConfigError, match=r"'encodr' matches no trainable.*'encoder'"):
+        parameter_groups(Toy(), OptimConfig(group_lrs={"encodr": 1.0}))
     frozen = nn.Linear(1, 1).requires_grad_(False)
     with pytest.raises(ConfigError, match="no trainable parameter"):
         parameter_groups(frozen, OptimConfig())

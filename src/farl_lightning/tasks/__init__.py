@@ -1,1 +1,6 @@
-"""tasks."""
+"""Tasks: LightningModules that join a network, its losses, metrics and optimiser."""
+
+from farl_lightning.tasks.base import BaseTask, MetricReference
+from farl_lightning.tasks.optim import OptimConfig
+
+__all__ = ["BaseTask", "MetricReference", "OptimConfig"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -15,11 +15,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from farl_lightning.errors import ConfigError, did_you_mean
 
-_BLOCK = re.compile(r"\.(?:blocks|layers|resblocks)\.(\d+)\.")
-_EMBEDDING = re.compile(
-    r"(?:_token|(?:pos|position|positional|class|token)_embed(?:ding)?)(?:\.weight)?$|\b(?:patch_embed|norm_pre|ln_pre)\b"
-)
-_NO_DECAY = re.compile(r"(?:_token|(?:pos|position|positional|class|token)_embed(?:ding)?)(?:\.weight)?$")
 _CHOICES = {"optimizer": ("adamw", "sgd"), "schedule": ("cosine", "multistep", "constant")}
 
 
@@ -84,7 +79,9 @@ class OptimConfig:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
             problems.append("give warmup_steps or warmup_ratio, not both")
         if self.schedule == "multistep" and not self.milestones:
-            problems.append("schedule 'multistep' needs milestones, such as [0.6, 0.9] (shares) or [6000, 9000] (steps)")
+            problems.append(
+                "schedule 'multistep' needs milestones, such as [0.6, 0.9] (shares) or [6000, 9000] (steps)"
+            )
         return problems
 
     def _wrong_numbers(self) -> list[str]:
@@ -92,14 +89,24 @@ class OptimConfig:
         allowed: list[tuple[str, Any, bool, str]] = [
             ("lr", self.lr, 0 < self.lr, "above 0"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more"),
-            ("betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+            (
+                "betas",
+                self.betas,
+                len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+                "two numbers in [0, 1)",
+            ),
             ("eps", self.eps, self.eps > 0, "above 0"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
             ("warmup_steps", self.warmup_steps, (self.warmup_steps or 0) >= 0, "0 or more"),
             ("warmup_ratio", self.warmup_ratio, 0 <= (self.warmup_ratio or 0) < 1, "in [0, 1)"),
             ("min_lr", self.min_lr, 0 <= self.min_lr <= self.lr, f"from 0 to lr ({self.lr:g})"),
             ("start_lr", self.start_lr, self.start_lr >= 0, "0 or more"),
-            ("milestones", self.milestones, all(_is_milestone(m) for m in self.milestones), "shares below 1 or whole steps"),
+            (
+                "milestones",
+                self.milestones,
+                all(_is_milestone(m) for m in self.milestones),
+                "shares below 1 or whole steps",
+            ),
             ("gamma", self.gamma, 0 < self.gamma <= 1, "in (0, 1]"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "in (0, 1]"),
         ]
@@ -192,42 +199,43 @@ def _milestone_step(milestone: float, total_steps: float) -> int:
     return int(milestone) if milestone >= 1 else round(milestone * _known(total_steps, "a milestone below 1"))
 
 
-def layer_scales(names: Iterable[str], layer_decay: float) -> dict[str, tuple[int | None, float]]:
-    """Return layer index and learning-rate factor of every parameter that lies in an encoder.
-
-    An encoder is what lies under the first part of a name that contains ``encoder`` or ``backbone``. Its
-    embeddings are layer 0, its blocks layers 1 to ``depth``, everything after them layer ``depth + 1`` with factor 1.
+def layer_scales(model: nn.Module, layer_decay: float) -> dict[str, tuple[int, float]]:
+    """Return depth and learning-rate factor of every parameter whose network knows its layers.
 
     Args:
-        names: Dotted parameter names.
-        layer_decay: Factor from a layer to the layer below it.
+        model: A module; those of its submodules that have a method ``layer_groups() -> dict[str, int]`` (parameter
+            name to depth, such as :class:`~farl_lightning.models.face_clip.FaceCLIP`) are asked, outermost first.
+        layer_decay: Factor from a layer to the layer below it; at 1 there is nothing to tell apart.
 
     Returns:
-        ``{name: (layer, factor)}``; parameters outside every encoder have ``(None, 1.0)``.
+        ``{name: (depth, factor)}``; the factor of the deepest layer's parameters is 1.
     """
-    roots = {name: _encoder_root(name) for name in names}
-    depth: dict[str, int] = {}
-    for name, root in roots.items():
-        if root and (block := _BLOCK.search(name)):
-            depth[root] = max(depth.get(root, 0), int(block[1]) + 1)
-    scales: dict[str, tuple[int | None, float]] = {}
-    for name, root in roots.items():
-        if root not in depth or layer_decay == 1:
-            scales[name] = (None, 1.0)
+    scales: dict[str, tuple[int, float]] = {}
+    for prefix, module in model.named_modules():
+        if layer_decay == 1 or not hasattr(module, "layer_groups"):
             continue
-        block = _BLOCK.search(name)
-        layer = int(block[1]) + 1 if block else 0 if _EMBEDDING.search(name) else depth[root] + 1
-        scales[name] = (layer, layer_decay ** (depth[root] + 1 - layer))
+        layers = cast(dict[str, int], module.layer_groups())
+        top = max(layers.values(), default=0)
+        for name, layer in layers.items():
+            scales.setdefault(_join(prefix, name), (layer, layer_decay ** (top - layer)))
     return scales
 
 
-def _encoder_root(name: str) -> str:
-    """Return the name up to its first part that is an encoder, or nothing."""
-    parts = name.split(".")
-    for index, part in enumerate(parts):
-        if "encoder" in part or "backbone" in part:
-            return ".".join(parts[: index + 1])
-    return ""
+def no_decay_names(model: nn.Module) -> set[str]:
+    """Return the parameters that weight decay must not touch.
+
+    These are all of at most one dimension (biases, norms, the logit scale, the mask token) and what a submodule's
+    method ``no_weight_decay() -> set[str]`` names (class token, position and token embeddings).
+    """
+    names = {name for name, parameter in model.named_parameters() if parameter.ndim <= 1}
+    for prefix, module in model.named_modules():
+        if hasattr(module, "no_weight_decay"):
+            names.update(_join(prefix, name) for name in cast(set[str], module.no_weight_decay()))
+    return names
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
@@ -248,13 +256,14 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     if not named:
         raise ConfigError("the model has no trainable parameter; nothing is left to optimise")
     _check_keys_match(config, [name for name, _ in named])
-    scales = layer_scales([name for name, _ in named], config.layer_decay)
+    scales, no_decay = layer_scales(model, config.layer_decay), no_decay_names(model)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
         key = next((pattern for pattern in config.group_lrs if re.match(pattern, name)), None)
-        layer, scale = scales[name]
-        decay = parameter.ndim > 1 and not _NO_DECAY.search(name)
-        label = "/".join([key or "base", *([f"layer_{layer}"] if layer is not None else []), *([] if decay else ["no_decay"])])
+        layer, scale = scales.get(name, (None, 1.0))
+        decay = name not in no_decay
+        parts = [key or "base", "" if layer is None else f"layer_{layer}", "" if decay else "no_decay"]
+        label = "/".join(part for part in parts if part)
         lr = scale * (config.lr if key is None else config.group_lrs[key])
         group = {"name": label, "params": [], "lr": lr, "weight_decay": config.weight_decay if decay else 0.0}
         groups.setdefault(label, group)["params"].append(parameter)
@@ -266,7 +275,9 @@ def _check_keys_match(config: OptimConfig, names: list[str]) -> None:
     for key in config.group_lrs:
         if not any(re.match(key, name) for name in names):
             prefixes = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(2)}
-            raise ConfigError(f"optim.group_lrs key '{key}' matches no trainable parameter. {did_you_mean(key, prefixes)}")
+            raise ConfigError(
+                f"optim.group_lrs key '{key}' matches no trainable parameter. {did_you_mean(key, prefixes)}"
+            )
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True) -> Optimizer:
@@ -282,7 +293,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     beta1, beta2 = config.betas
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused and _can_fuse(groups))
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused and _can_fuse(groups)
+    )
 
 
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:

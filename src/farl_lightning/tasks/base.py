@@ -1,0 +1,162 @@
+"""The contract of every task: build once, step the same way everywhere, save plain settings and the face geometry."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from farl_lightning.functional.random import derive_seed
+from farl_lightning.tasks.hparams import plain_hyperparameters
+from farl_lightning.tasks.optim import OptimConfig, build_optimizer, build_schedule
+from farl_lightning.types import Configurable, FaceSpec
+
+
+class MetricReference(TypedDict, total=False):
+    """What a metric is to be read against, in the metric's own unit."""
+
+    baseline: float
+    """The value without any knowledge."""
+    kind: str
+    """Where the baseline comes from, such as ``"chance"`` or ``"majority"``."""
+    low: float
+    """Lower end of the 95 % bootstrap interval of the difference to the baseline."""
+    high: float
+    """Upper end of that interval."""
+
+
+class BaseTask(Configurable, L.LightningModule):
+    """Base of all tasks. A subclass assigns its settings and ends its constructor with :meth:`build`.
+
+    .. code-block:: python
+
+        class MyTask(BaseTask):
+            def __init__(self, width: int = 8, optim: OptimConfig | None = None, seed: int = 0) -> None:
+                super().__init__(optim, seed)
+                self.width = width
+                self.build()
+
+            def build_model(self) -> nn.Module: ...
+
+            def _step(self, batch, batch_idx, stage) -> Tensor: ...
+
+    Everything trainable lies under :attr:`model`; the task itself owns no parameters. The arguments of the
+    outermost constructor become the hyper-parameters of checkpoints, as plain data: they must be numbers, strings,
+    lists, dicts, dataclasses or objects of a :class:`~farl_lightning.types.Configurable` class.
+
+    Args:
+        optim: Optimiser and schedule; ``None`` takes the defaults.
+        seed: Seed of all randomness inside the network (dropout, stochastic depth). Each training step is seeded
+            by (seed, rank, step), so that a resumed run repeats the steps of an uninterrupted one.
+
+    Attributes:
+        model: The one trainable root.
+        spec: Geometry of the faces: the datamodule's, or the checkpoint's; None before either is known.
+        references: What each logged metric is to be read against, by metric key.
+        monitor: Metric that selects the best checkpoint.
+        mode: ``"max"`` or ``"min"``, for ``monitor``.
+    """
+
+    monitor: str = "val/loss"
+    mode: str = "min"
+    model: nn.Module
+
+    def __init__(self, optim: OptimConfig | None = None, seed: int = 0) -> None:
+        super().__init__()
+        # logger=False: Lightning would merge them with the datamodule's and refuse equal names with different values
+        self.save_hyperparameters(plain_hyperparameters(self), logger=False)
+        self.optim = optim or OptimConfig()
+        self.seed = seed
+        self.spec: FaceSpec | None = None
+        self.references: dict[str, MetricReference] = {}
+
+    def build(self) -> None:
+        """Build network, losses and metrics, in this order; the last line of a subclass's constructor."""
+        self.model = self.build_model()
+        self.configure_losses()
+        self.configure_metrics()
+
+    def build_model(self) -> nn.Module:
+        """Return the network: the root of everything trainable."""
+        raise NotImplementedError(f"{type(self).__name__} must define build_model()")
+
+    def configure_losses(self) -> None:
+        """Create the losses, where they are not part of the network."""
+
+    def configure_metrics(self) -> None:
+        """Create the metrics of validation and test."""
+
+    def _step(self, batch: Any, batch_idx: int, stage: str) -> Tensor | None:
+        """Process one batch in any stage.
+
+        Args:
+            batch: A batch of the task's schema.
+            batch_idx: Its number.
+            stage: ``"train"``, ``"val"`` or ``"test"``; the prefix of metric keys.
+
+        Returns:
+            The loss in training; ignored elsewhere.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define _step()")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Seed the step by its number, then run the shared step."""
+        torch.manual_seed(derive_seed(self.seed, "step", self.global_rank, self.global_step, batch_idx))
+        return self._step(batch, batch_idx, "train")
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Run the shared step for validation."""
+        self._step(batch, batch_idx, "val")
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Run the shared step for the test."""
+        self._step(batch, batch_idx, "test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step."""
+        # a gradient scaler cannot clip before a fused optimiser, which un-scales inside its step
+        optimizer = build_optimizer(self.model, self.optim, fused=self.trainer.precision != "16-mixed")
+        schedule = build_schedule(optimizer, self.optim, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Take the face specification of the datamodule, where there is one."""
+        spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
+        if spec is not None:
+            self.set_spec(spec)
+
+    def set_spec(self, spec: FaceSpec) -> None:
+        """Set the face specification; a subclass that depends on it extends this.
+
+        Args:
+            spec: The datamodule's, or the one saved in a checkpoint.
+        """
+        self.spec = spec
+
+    def on_fit_start(self) -> None:
+        """Hand the settings to every logger, under ``model``."""
+        for logger in self.loggers:
+            logger.log_hyperparams({"model": {k: v for k, v in self.hparams.items() if not k.startswith("_")}})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the face specification as plain data."""
+        if self.spec is not None:
+            checkpoint["face_spec"] = self.spec.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the saved face specification, unless the data at hand brings its own; tell where they differ."""
+        if "face_spec" not in checkpoint:
+            return
+        saved = FaceSpec.from_dict(checkpoint["face_spec"])
+        if self.spec is None:
+            self.set_spec(saved)
+            return
+        for name in ("image_size", "mean", "std", "crop"):
+            if getattr(saved, name) != getattr(self.spec, name):
+                rank_zero_warn(
+                    f"the checkpoint was trained on faces with {name} {getattr(saved, name)}, "
+                    f"the data has {name} {getattr(self.spec, name)}; the data's is used"
+                )

@@ -50,7 +50,7 @@ SHARD_REASONS = frozenset({SHARD_TRUNCATED, SHARD_EMPTY, SHARD_MISSING, SHARD_UN
 """Reasons that concern a whole shard; the others concern one sample."""
 
 
-class BadSample(Exception):  # noqa: N818  -- says what it is; nothing is wrong with the program
+class BadSample(Exception):
     """A sample that cannot be used. Never ends a run: whoever reads samples counts it and goes on.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -28,23 +29,17 @@ def collate_pretrain(samples: Sequence[dict[str, Any]]) -> PretrainBatch:
     Raises:
         DataError: If the samples have different entries.
     """
-    names: list[set[object]] = [set(sample) - {"dropped"} for sample in samples]
-    if uneven := sorted(map(str, set.union(*names) - set.intersection(*names))):
+    counts = Counter(name for sample in samples for name in sample)
+    drops = [drop for sample in samples for drop in sample.get("dropped", ())]
+    batch: dict[str, Any] = {"dropped": drops} if counts.pop("dropped", 0) else {}
+    if uneven := sorted(name for name, count in counts.items() if count < len(samples)):
         raise DataError(
             f"samples of one batch must have the same entries, but {', '.join(uneven)} is missing in some; "
             f"keys: {[sample['key'] for sample in samples]}"
         )
-    batch: dict[str, Any] = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples] if name != "dropped" else []
-        if name in _LISTS:
-            batch[name] = values
-        elif name == "texts":
-            batch[name] = default_collate(pad_captions(values))
-        elif name != "dropped":
-            batch[name] = default_collate(values)
-    if any("dropped" in sample for sample in samples):
-        batch["dropped"] = [drop for sample in samples for drop in sample.get("dropped", [])]
+    for name in counts:
+        values = [sample[name] for sample in samples]
+        batch[name] = values if name in _LISTS else default_collate(pad_captions(values) if name == "texts" else values)
     return cast(PretrainBatch, batch)
 
 

@@ -136,8 +136,8 @@ class PretrainTransformConfig:
         """
         return FaceSpec(
             image_size=self.image_size,
-            mean=tuple(self.mean),
-            std=tuple(self.std),
+            mean=self.mean,
+            std=self.std,
             crop="none" if self.crop == "center" else self.crop,
             template=tuple((x, y) for x, y in self.template) if self.crop == "align" else (),
             **labels,

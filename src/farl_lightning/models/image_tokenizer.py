@@ -101,22 +101,22 @@ class DVAETokens(ImageTarget):
     per patch, 112 x 112 for a 14 x 14 grid, in DALL-E's pixel range. It is frozen, and it is not part of the state dict.
 
     Args:
-        path: A local folder, or an id on the Hugging Face hub, such as ``"facebook/flava-image-codebook"``.
+        path_or_hub: A local folder, or an id on the Hugging Face hub, such as ``"facebook/flava-image-codebook"``.
 
     Raises:
         CheckpointError: On :meth:`build`, if there is no such codebook.
     """
 
-    def __init__(self, path: str = "facebook/flava-image-codebook") -> None:
+    def __init__(self, path_or_hub: str = "facebook/flava-image-codebook") -> None:
         super().__init__()
-        self.path = path
+        self.path_or_hub = path_or_hub
         self._frozen: _Frozen | None = None
 
     def build(self, patch_size: int, grid: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
         """Load the network; see the base class."""
         super().build(patch_size, grid, mean, std)
         if self._frozen is None:
-            self._frozen = _Frozen(_load_codebook(self.path))
+            self._frozen = _Frozen(_load_codebook(self.path_or_hub))
         self.out_features = int(self._frozen.network.vocab_size)
 
     @torch.no_grad()
@@ -150,12 +150,15 @@ class DVAETokens(ImageTarget):
 def _load_codebook(path: str) -> nn.Module:
     """Load a ``FlavaImageCodebook`` from a folder or the hub."""
     from transformers import FlavaImageCodebook
+    from transformers.utils import logging
 
     folder = Path(path)
     if path.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
         raise CheckpointError(f"no folder '{path}'; a codebook folder holds config.json and model.safetensors")
     if folder.expanduser().is_dir():
         path = str(folder.expanduser())
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         network: nn.Module = FlavaImageCodebook.from_pretrained(path)
     except (OSError, ValueError, RuntimeError) as error:
@@ -163,6 +166,9 @@ def _load_codebook(path: str) -> nn.Module:
             f"'{path}' holds no FlavaImageCodebook: {error}. Give a folder with config.json and model.safetensors, or a "
             "hub id such as facebook/flava-image-codebook; without a download, KMeansTokens is the target to use"
         ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     return network
 
 

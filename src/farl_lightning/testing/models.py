@@ -38,12 +38,23 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
         The folder.
     """
     from transformers import FlavaImageCodebook, FlavaImageCodebookConfig
+    from transformers.utils import logging
 
-    with torch.random.fork_rng(devices=[]):
+    config = FlavaImageCodebookConfig(hidden_size=8, num_blocks_per_group=1, vocab_size=vocab_size)
+    codebook = FlavaImageCodebook(config)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        config = FlavaImageCodebookConfig(hidden_size=8, num_blocks_per_group=1, vocab_size=vocab_size)
-        codebook = FlavaImageCodebook(config)
-        for parameter in codebook.parameters():  # louder than the default, so that tokens differ between patches
-            torch.nn.init.normal_(parameter, std=0.3)
+        for parameter in codebook.parameters():
+            if parameter.ndim == 1:
+                torch.nn.init.zeros_(parameter)
+            else:
+                torch.nn.init.kaiming_normal_(parameter)
+        # without the mean of its scores gone, one token would win everywhere
+        scores = codebook(torch.rand(8, 3, 112, 112))
+        codebook.blocks.output.conv.bias -= scores.mean((0, 2, 3))
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     codebook.save_pretrained(folder)
+    if bars:
+        logging.enable_progress_bar()
     return Path(folder)

@@ -70,8 +70,12 @@ def fit_by_python(tmp_path, task: BaseTask) -> tuple[dict, str]:
 
 ROUTES = {
     "ToyTask": (
-        ["--model.sizes.width=6", "--model.parts={a: {class_path: tests.tasks.toy.OtherPart, init_args: {extra: 4}}}"]
-        + ["--model.optim.lr=0.5", "--model.seed=3"],
+        [
+            "--model.sizes.width=6",
+            "--model.parts={a: {class_path: tests.tasks.toy.OtherPart, init_args: {extra: 4}}}",
+            "--model.optim.lr=0.5",
+            "--model.seed=3",
+        ],
         lambda: ToyTask(Sizes(width=6), {"a": OtherPart(extra=4)}, OptimConfig(lr=0.5), seed=3),
     ),
     "UserTask": (
@@ -150,10 +154,8 @@ def test_dropout_depends_on_seed_and_step_only(tmp_path):
 
     first = ToyTask(Sizes(), {"a": Part()})
     first.load_state_dict(start)
-    run = trainer(max_steps=8, callbacks=[StopAfter(3)])
-    run.fit(first, datamodule=ToyData())
     path = tmp_path / "middle.ckpt"
-    run.save_checkpoint(path)
+    trainer(max_steps=8, callbacks=[StopAfter(3, path)]).fit(first, datamodule=ToyData())
     torch.rand(100)  # the global generator is elsewhere now
 
     second = ToyTask(Sizes(), {"a": Part()})
@@ -167,13 +169,16 @@ def test_dropout_depends_on_seed_and_step_only(tmp_path):
 
 
 class StopAfter(L.Callback):
-    """End training after some steps, as an interruption would."""
+    """Save a checkpoint after some steps, in the middle of an epoch, and end."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, path) -> None:
         self.steps = steps
+        self.path = path
 
     def on_train_batch_end(self, trainer, *args) -> None:
-        trainer.should_stop = trainer.global_step >= self.steps
+        if trainer.global_step == self.steps:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
 
 
 def test_spec_of_the_data_wins_over_the_checkpoint_and_differences_are_told(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from farl_lightning.functional.random import derive_seed
@@ -107,22 +108,22 @@ class BaseTask(Configurable, L.LightningModule):
         torch.manual_seed(derive_seed(self.seed, "step", self.global_rank, self.global_step, batch_idx))
         return self._step(batch, batch_idx, "train")
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Run the shared step for validation."""
         self._step(batch, batch_idx, "val")
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """Run the shared step for the test."""
         self._step(batch, batch_idx, "test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step."""
         # a gradient scaler cannot clip before a fused optimiser, which un-scales inside its step
         optimizer = build_optimizer(self.model, self.optim, fused=self.trainer.precision != "16-mixed")
         schedule = build_schedule(optimizer, self.optim, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str) -> None:  # noqa: ARG002
         """Take the face specification of the datamodule, where there is one."""
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if spec is not None:

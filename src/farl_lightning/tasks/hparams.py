@@ -7,7 +7,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
-from lightning.pytorch.core.mixins import HyperparametersMixin
+from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.types import Configurable, to_plain
@@ -36,7 +36,7 @@ def plain_hyperparameters(task: Configurable) -> dict[str, Any]:
 
 
 def _plain(kind: type, name: str, value: Any) -> Any:
-    """Turn one argument into plain data; an object that cannot tell its settings stands as the command line wrote it."""
+    """Turn one argument into plain data; an object that cannot tell stands as the command line wrote it."""
     try:
         return to_plain(value)
     except ConfigError as error:

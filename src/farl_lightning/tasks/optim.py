@@ -79,34 +79,24 @@ class OptimConfig:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
             problems.append("give warmup_steps or warmup_ratio, not both")
         if self.schedule == "multistep" and not self.milestones:
-            problems.append(
-                "schedule 'multistep' needs milestones, such as [0.6, 0.9] (shares) or [6000, 9000] (steps)"
-            )
+            problems.append("schedule 'multistep' needs milestones: shares such as [0.6, 0.9], or steps")
         return problems
 
     def _wrong_numbers(self) -> list[str]:
         """Name the numbers that are out of range."""
+        betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        milestones = all(0 < m < 1 or (m >= 1 and float(m).is_integer()) for m in self.milestones)
         allowed: list[tuple[str, Any, bool, str]] = [
-            ("lr", self.lr, 0 < self.lr, "above 0"),
+            ("lr", self.lr, self.lr > 0, "above 0"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more"),
-            (
-                "betas",
-                self.betas,
-                len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
-                "two numbers in [0, 1)",
-            ),
+            ("betas", self.betas, betas, "two numbers in [0, 1)"),
             ("eps", self.eps, self.eps > 0, "above 0"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
             ("warmup_steps", self.warmup_steps, (self.warmup_steps or 0) >= 0, "0 or more"),
             ("warmup_ratio", self.warmup_ratio, 0 <= (self.warmup_ratio or 0) < 1, "in [0, 1)"),
             ("min_lr", self.min_lr, 0 <= self.min_lr <= self.lr, f"from 0 to lr ({self.lr:g})"),
             ("start_lr", self.start_lr, self.start_lr >= 0, "0 or more"),
-            (
-                "milestones",
-                self.milestones,
-                all(_is_milestone(m) for m in self.milestones),
-                "shares below 1 or whole steps",
-            ),
+            ("milestones", self.milestones, milestones, "shares below 1 or whole steps"),
             ("gamma", self.gamma, 0 < self.gamma <= 1, "in (0, 1]"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "in (0, 1]"),
         ]
@@ -115,12 +105,8 @@ class OptimConfig:
     def _wrong_patterns(self) -> list[str]:
         """Name the groups whose pattern or learning rate cannot work."""
         problems = [f"group_lrs['{key}'] is {lr}, it must be 0 or more" for key, lr in self.group_lrs.items() if lr < 0]
-        for key in self.group_lrs:
-            try:
-                re.compile(key)
-            except re.error as error:
-                problems.append(f"group_lrs key '{key}' is not a regular expression: {error}")
-        return problems
+        wrong = ((key, _regex_problem(key)) for key in self.group_lrs)
+        return problems + [f"group_lrs key '{key}' is not a regular expression: {why}" for key, why in wrong if why]
 
     def warmup(self, total_steps: float) -> int:
         """Return the number of warm-up steps in a run of ``total_steps``.
@@ -133,9 +119,13 @@ class OptimConfig:
         return round(self.warmup_ratio * _known(total_steps, "optim.warmup_ratio"))
 
 
-def _is_milestone(value: float) -> bool:
-    """Whether a milestone is a share of the run or a whole step."""
-    return 0 < value < 1 or (value >= 1 and float(value).is_integer())
+def _regex_problem(pattern: str) -> str:
+    """Return why a pattern is no regular expression; nothing when it is one."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return str(error)
+    return ""
 
 
 def _known(total_steps: float, setting: str) -> int:
@@ -191,7 +181,7 @@ def _after_warmup(config: OptimConfig, total_steps: float, warmup: int) -> Calla
     if config.schedule == "multistep":
         milestones = [_milestone_step(m, total_steps) for m in config.milestones]
         return lambda step: config.gamma ** sum(m <= step for m in milestones)
-    return lambda step: 1.0
+    return lambda _: 1.0
 
 
 def _milestone_step(milestone: float, total_steps: float) -> int:

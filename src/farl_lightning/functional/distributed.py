@@ -54,7 +54,7 @@ def all_gather_cat(x: Tensor) -> Tensor:
     counts = global_sum(own).tolist()
     padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: x.shape[0]] = x
-    chunks = _gather_rows(padded).split(max(counts)) if max(counts) else [padded]
+    chunks = torch.split(_gather_rows(padded), max(counts)) if max(counts) else [padded]
     return torch.cat([chunk[:count] for chunk, count in zip(chunks, counts, strict=False)])
 
 
@@ -73,7 +73,7 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    gathered: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(x)
     return gathered
 
 

@@ -203,8 +203,10 @@ class KMeansTokens(ImageTarget):
         return not bool(self.fitted)
 
     def build(self, patch_size: int, grid: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
-        """Make room for the codebook; see the base class."""
+        """Make room for the codebook, where there is none yet; see the base class."""
         super().build(patch_size, grid, mean, std)
+        if "codebook" in self._buffers:
+            return
         self.register_buffer("codebook", torch.zeros(self.out_features, 3 * patch_size**2))
         self.register_buffer("fitted", torch.tensor(False))
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from farl_lightning.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -75,3 +81,31 @@ class FaceCLIPConfig:
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextEncoderConfig | None = field(default_factory=TextEncoderConfig)
     init_logit_scale: float = math.log(1 / 0.07)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> FaceCLIPConfig:
+        """Rebuild a configuration from plain data, as checkpoints hold it.
+
+        Args:
+            plain: Names and values; ``image`` and ``text`` are dicts themselves.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        values = dict(plain)
+        values["image"] = _build(ImageEncoderConfig, values.get("image") or {})
+        if values.get("text", {}) is not None:
+            values["text"] = _build(TextEncoderConfig, values.get("text") or {})
+        return _build(cls, values)
+
+
+def _build(kind: type[T], plain: Mapping[str, Any] | T) -> T:
+    """Make a dataclass of a dict; name what it does not know."""
+    if isinstance(plain, kind):
+        return plain
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(plain)  # type: ignore[call-overload]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{kind.__name__} has no '{name}'. {did_you_mean(name, known)}")
+    return kind(**values)

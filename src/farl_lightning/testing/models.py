@@ -49,9 +49,11 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
                 torch.nn.init.zeros_(parameter)
             else:
                 torch.nn.init.kaiming_normal_(parameter)
-        # without the mean of its scores gone, one token would win everywhere
-        scores = codebook(torch.rand(8, 3, 112, 112))
-        codebook.blocks.output.conv.bias -= scores.mean((0, 2, 3))
+        # scores of equal mean and spread: else one token would win everywhere
+        scores, output = codebook(torch.rand(8, 3, 112, 112)), codebook.blocks.output.conv
+        spread = scores.std((0, 2, 3))
+        output.weight /= spread.view(-1, 1, 1, 1)
+        output.bias -= scores.mean((0, 2, 3)) / spread
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     codebook.save_pretrained(folder)

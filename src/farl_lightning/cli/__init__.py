@@ -1,1 +1,150 @@
-"""cli."""
+"""The command line ``farl-lightning``.
+
+Verbs without a model (``configs``, ``init``, ``--help``) run before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from farl_lightning import __version__
+from farl_lightning.errors import ConfigError, FarlError, did_you_mean
+
+__all__ = ["main"]
+
+MODEL_VERBS = ("fit", "validate", "test", "predict", "check", "preview")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run ``farl-lightning``.
+
+    Args:
+        args: What follows the program's name; None takes the process's arguments.
+
+    Returns:
+        The exit status: 0, 1 when a run failed, 2 when the command line is wrong, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in words or os.environ.get("FARL_DEBUG", "") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:  # argparse, after it printed help
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # farl-lightning configs | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug or not _is_expected(error):
+            raise
+        _print_error(words, error)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _dispatch(words: list[str]) -> int:
+    """Run the verb."""
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in MODEL_VERBS:
+        return _run_model_verb(verb, rest)
+    if verb in _LIGHT_VERBS:
+        return _LIGHT_VERBS[verb](rest)
+    known = [*MODEL_VERBS, *(name for name in _LIGHT_VERBS if name[0] != "-")]
+    if verb.startswith("-"):
+        raise ConfigError(f"the verb comes first, such as 'farl-lightning fit {verb}'; verbs: {', '.join(known)}")
+    raise ConfigError(f"there is no verb '{verb}'. {did_you_mean(verb, known)}")
+
+
+def _run_model_verb(verb: str, rest: list[str]) -> int:
+    """Run a verb that needs a model; a missing config is found before torch is imported."""
+    if set(rest) & {"-h", "--help"}:
+        from farl_lightning.cli.help import verb_help
+
+        print(verb_help(verb))
+        return 0
+    from farl_lightning.cli.arguments import read_settings
+
+    settings = read_settings(verb, ["--help" if word == "--help_all" else word for word in rest])
+    from farl_lightning.cli.quiet import quiet
+
+    quiet()
+    from farl_lightning.cli.lightning_cli import run
+
+    run(settings)
+    return 0
+
+
+def _help(rest: list[str]) -> int:  # noqa: ARG001
+    """Print what the program can do."""
+    from farl_lightning.cli.help import program_help
+
+    print(program_help())
+    return 0
+
+
+def _version(rest: list[str]) -> int:  # noqa: ARG001
+    """Print the version."""
+    print(f"farl-lightning {__version__}")
+    return 0
+
+
+def _configs(rest: list[str]) -> int:
+    """List the shipped configs, or print one."""
+    from farl_lightning.cli.shipped import list_configs, show_config
+
+    if rest[:1] == ["show"] and len(rest) == 2:
+        print(show_config(rest[1]))
+    elif not rest:
+        print(list_configs())
+    else:
+        raise ConfigError("use 'farl-lightning configs' or 'farl-lightning configs show NAME'")
+    return 0
+
+
+def _data(rest: list[str]) -> int:
+    """Write and check shards, index detections."""
+    from farl_lightning.cli.data import run
+
+    return run(rest)
+
+
+def _init(rest: list[str]) -> int:
+    """Write a small project of one's own."""
+    from farl_lightning.cli.project import write_project
+
+    if len(rest) != 1 or rest[0].startswith("-"):
+        raise ConfigError("use 'farl-lightning init DIR'")
+    print(write_project(rest[0]))
+    return 0
+
+
+_LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
+    "configs": _configs,
+    "data": _data,
+    "init": _init,
+    "help": _help,
+    "--help": _help,
+    "-h": _help,
+    "--version": _version,
+}
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether an error explains itself: ours, and Lightning's about its own settings."""
+    if isinstance(error, FarlError):
+        return True
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def _print_error(words: list[str], error: Exception) -> None:
+    """Print an error in a few lines, once per machine."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    verb = words[0] if words and not words[0].startswith("-") else ""
+    lines = str(error).splitlines() or [type(error).__name__]
+    head = f"farl-lightning {verb}".strip()
+    text = f"{head}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{head}:", *lines])
+    print(text, file=sys.stderr)

@@ -51,7 +51,7 @@ def check_settings(
             check.section(("trainer",), value, trainer_class)
         elif name not in hints:
             hint = did_you_mean(name, [*hints, "trainer", "config"])
-            check.report((name,), f"there is no setting '{name}'. {hint}", at=(name,))
+            check.report((), f"there is no setting '{name}'. {hint}", at=(name,))
         else:
             check.value((name,), value, hints[name])
     return check.problems
@@ -105,9 +105,9 @@ class _Check:
         """Check a word: a plain value, or a class given by name alone."""
         classes = [member for member in members if _is_class(member)]
         plain = [member for member in members if member not in classes]
-        if key in self.choices:
-            classes, plain = [*classes], [Literal[tuple(self.choices[key])]]
-            members = [*classes, *plain]
+        if key in self.choices and value.islower():
+            classes, plain = [], [Literal[tuple(self.choices[key])]]
+            members = plain
         if plain and accepts(value, _union(plain)):
             return
         if classes and re.fullmatch(r"[A-Za-z_][\w.]*", value):

@@ -27,7 +27,8 @@ def shipped_folder() -> Path:
 def shipped_configs() -> dict[str, Path]:
     """Return every shipped config: name with folders but without ``.yaml``, such as ``trainer/ddp``, and path."""
     root = shipped_folder()
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+    found = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 def find_config(name: str) -> Path:

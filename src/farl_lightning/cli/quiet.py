@@ -1,0 +1,64 @@
+"""Keeps what is printed worth reading: drops advertising, and warnings that a user of this program cannot act on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# beginnings of log lines; what they say is either advertising, or said better by our own first line
+_LINES = (
+    "💡 Tip",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "Seed set to",
+    "Using default `ModelCheckpoint`",
+    "Loading `train_dataloader` to estimate",
+    "`Trainer(limit_",
+    "`Trainer(val_check_interval",
+    "Running in `fast_dev_run` mode",
+    "You have turned on `Trainer(detect_anomaly",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+)
+# beginnings of warnings of others: internals of libraries, or advice that our loaders make pointless
+_WARNINGS = (
+    ".*LeafSpec.*is deprecated",
+    ".*does not have many workers",
+    ".*The number of training batches",
+    ".*Consider setting `persistent_workers=True`",
+    ".*exists and is not empty",
+    ".*treespec, LeafSpec",
+    ".*No device id is provided via `init_process_group`",
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*lr_scheduler.step\\(\\)` before `optimizer.step",  # the loop steps in order; a skipped fp16 step trips it
+    ".*Trying to infer the `batch_size`",
+    ".*Please use the new API settings to control TF32",
+    ".*'pin_memory' argument is set as true but no accelerator",
+)
+_MODULES = ("lightning", "torch", "torchmetrics", "torchvision", "transformers", "timm", "jsonargparse", "webdataset")
+
+
+class _DropLines(logging.Filter):
+    """Drops log records by their first words."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is kept."""
+        return not record.getMessage().lstrip().startswith(_LINES)
+
+
+def quiet() -> None:
+    """Install the filters. Warnings of this package and of the user's own modules are never dropped."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard looks for TensorFlow
+    drop = _DropLines()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        for handler in logger.handlers:
+            handler.addFilter(drop)
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for module in _MODULES:
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=rf"{module}(\.|$)")

@@ -1,0 +1,100 @@
+"""The Trainer of the command line: Lightning's, with the verbs ``check`` and ``preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from farl_lightning.errors import ConfigError
+
+CHECK_TRAINER: dict[str, Any] = {
+    "strategy": "auto",
+    "devices": 1,
+    "num_nodes": 1,
+    "logger": False,
+    "fast_dev_run": False,
+    "max_epochs": None,
+    "max_steps": 1,
+    "limit_train_batches": 1,
+    "limit_val_batches": 0,
+    "num_sanity_val_steps": 0,
+    "val_check_interval": 1.0,
+    "accumulate_grad_batches": 1,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "profiler": None,
+}
+"""Settings of the Trainer for one step of one process."""
+
+
+class FarlTrainer(L.Trainer):
+    """Lightning's Trainer, with two verbs that look before a run."""
+
+    def check(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Build everything, take one training step on two samples, and print sizes, memory and learning rates.
+
+        Args:
+            model: The task.
+            datamodule: Its data.
+            ckpt_path: Checkpoint to continue from; the check shows whether it fits.
+            weights_only: As in ``fit``.
+        """
+        from farl_lightning.cli.inspection import StepInspector
+
+        inspector = StepInspector()
+        self.callbacks.append(inspector)
+        self.fit(model, datamodule=datamodule, ckpt_path=None, weights_only=weights_only)
+        print(inspector.report(model))
+
+    def preview(
+        self,
+        datamodule: L.LightningDataModule,
+        output: Path = Path("preview.png"),
+        count: int = 8,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Draw the first training batch after augmentation as one picture.
+
+        Args:
+            datamodule: The data.
+            output: The picture to write, PNG.
+            count: Samples to draw.
+            ckpt_path: Checkpoint to take the data's settings from, where no config names them.
+            weights_only: As in ``fit``.
+        """
+        from farl_lightning.cli.preview import write_preview
+
+        write_preview(datamodule, Path(output), count)
+        print(f"wrote {output}")
+
+    def headline(self, verb: str, seed: Any) -> str:
+        """Return one line that says what runs where.
+
+        Args:
+            verb: The subcommand.
+            seed: Seed of the run.
+        """
+        folder = f", {self.log_dir}" if self.loggers else ""
+        return f"{verb} on {self._devices()}, precision {self.precision}, seed {seed}{folder}"
+
+    def _devices(self) -> str:
+        """Name the devices in use."""
+        device = self.strategy.root_device
+        if device.type == "cuda":
+            name = torch.cuda.get_device_name(device)
+        elif device.type == "cpu":
+            name = f"CPU ({torch.get_num_threads()} threads)"
+        else:
+            name = device.type.upper()
+        return f"{self.world_size} x {name}" if self.world_size > 1 else name

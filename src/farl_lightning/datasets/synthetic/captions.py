@@ -42,10 +42,10 @@ _GLASSES = {
 }
 _SHOTS = ("a photo of", "a picture of", "a portrait of", "a close-up of", "an image of", "a headshot of", "")
 _GROUNDS = {
-    "plain": ("a {0} background", "a plain {0} background", "a {0} wall"),
-    "gradient": ("a {0} and {1} gradient background", "a background that fades from {0} to {1}"),
-    "stripes": ("a {0} and {1} striped background", "{0} and {1} stripes"),
-    "spots": ("a {0} background with {1} spots", "a {0} wall with {1} dots"),
+    "plain": ("{0} background", "plain {0} background", "{0} wall"),
+    "gradient": ("{0} and {1} gradient background", "background that fades from {0} to {1}"),
+    "stripes": ("{0} and {1} striped background", "wall with {0} and {1} stripes"),
+    "spots": ("{0} background with {1} spots", "{0} wall with {1} dots"),
 }
 
 
@@ -212,7 +212,7 @@ class _Writer:
         if not self.draws.chance(0.8):
             return ""
         words = self.draws.choice(_GROUNDS[back.kind]).format(back.colour, back.other)
-        return f"{self.draws.choice(('in front of', 'against'))} {words}"
+        return f"{self.draws.choice(('in front of', 'against'))} {_article(words)}"
 
 
 def _article(words: str) -> str:

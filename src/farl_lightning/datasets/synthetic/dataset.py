@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
 from farl_lightning.datasets.synthetic.attributes import CELEBA_ATTRIBUTES, celeba_attributes
 from farl_lightning.datasets.synthetic.captions import write_captions
@@ -94,6 +95,19 @@ class SyntheticFace:
         if count not in ORDERS:
             raise ConfigError(f"there is no order of {count} landmarks; allowed: {', '.join(map(str, ORDERS))}")
         return take_landmarks(self.scene.curves, count)
+
+    @property
+    def five_points(self) -> npt.NDArray[np.float32]:
+        """(5, 2) float32: eye centres, tip of the nose, mouth corners, from the image's left to its right."""
+        return self.landmarks(19)[[7, 10, 13, 15, 17]]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the bare head in pixels, without ears, hair and hat."""
+        outline = np.concatenate((self.scene.curves["jaw"], self.scene.curves["skull"]))
+        left, top = outline.min(axis=0)
+        right, bottom = outline.max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
 
     @functools.cached_property
     def attributes(self) -> tuple[int, ...]:
@@ -180,7 +194,8 @@ class SyntheticFaces(Dataset[SyntheticFace]):
 
     def _draw_all(self) -> None:
         images = np.empty((self.count, self.image_size, self.image_size, 3), np.uint8)
-        for index in range(self.count):
+        rows = tqdm(range(self.count), desc="drawing faces", unit="face", delay=3, leave=False)
+        for index in rows:
             face = self._face(index)
             images[index] = face.image
             self._captions.append(face.captions)

@@ -1,0 +1,177 @@
+"""Pretraining on drawn faces: image-text pairs without a download, with everything about them known."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from farl_lightning.datamodules.base import BaseDataModule
+from farl_lightning.datamodules.loader import ResumableLoader
+from farl_lightning.datasets.synthetic import SyntheticFaces
+from farl_lightning.datasets.synthetic.dataset import PICTURES_PER_IDENTITY
+from farl_lightning.errors import ConfigError
+from farl_lightning.transforms.collate import collate_pretrain
+from farl_lightning.transforms.pretrain import PretrainTransform, PretrainTransformConfig
+
+SPLIT_SIZE = 10_000_000
+"""Training draws indices from 0, validation from here, test from twice here: no picture and no person is shared."""
+
+
+class SyntheticPairs:
+    """Drawn faces as samples of a :class:`~farl_lightning.types.PretrainBatch`.
+
+    Args:
+        faces: The faces.
+        transform: Crops, augments, tokenises and masks.
+    """
+
+    def __init__(self, faces: SyntheticFaces, transform: PretrainTransform) -> None:
+        self.faces, self.transform = faces, transform
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def sample(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return one sample with the 40 attributes as ``labels``.
+
+        Args:
+            index: Row of the dataset.
+            epoch: Key of augmentation, caption choice and mask.
+        """
+        face, crop = self.faces[index], self.transform.config.crop
+        place: dict[str, Any] = {}
+        if crop == "box":
+            place["box"] = face.box
+        elif crop == "align":
+            place["landmarks"] = face.five_points
+        return self.transform(face.image, face.captions, face.key, epoch, labels=face.attributes, **place)
+
+
+class SyntheticFacesDataModule(BaseDataModule):
+    """Faces drawn from a seed, as image-text pairs; validation and test show people that training never saw.
+
+    Args:
+        train_count: Number of training pictures.
+        val_count: Number of validation pictures.
+        test_count: Number of test pictures.
+        image_size: Side of the drawn pictures in pixels; None draws them as large as the network's input.
+        identities: Number of people in training; None never runs out: four pictures of each.
+        captions_per_image: Captions of a picture; training draws one of them anew in each epoch.
+        faces_seed: Which faces are drawn. Independent of ``seed``, so that runs with other seeds meet the same faces.
+        cache: Draw every picture once, before the first batch, into memory that workers share (12 kB each at 64 px).
+        transform: Crop, augmentation, mask and tokens; None takes 64 px and patches of 8 px.
+        batch_size: Samples per batch and process.
+        eval_batch_size: The same in evaluation; None means ``batch_size``.
+        num_workers: Loader processes per training process.
+        seed: Key of shuffling, augmentation, masks and caption choice.
+        prefetch_factor: Batches that each worker keeps ready.
+        pin_memory: Page-locked batches; None means whenever there is a GPU.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        train_count: int = 8192,
+        val_count: int = 256,
+        test_count: int = 256,
+        image_size: int | None = None,
+        identities: int | None = None,
+        captions_per_image: int = 5,
+        faces_seed: int = 0,
+        cache: bool = True,
+        transform: PretrainTransformConfig | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        prefetch_factor: int = 2,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, seed, prefetch_factor, pin_memory)
+        counts = {"train_count": train_count, "val_count": val_count, "test_count": test_count}
+        for name, count in counts.items():
+            if not 1 <= count <= SPLIT_SIZE:
+                raise ConfigError(f"{name} must lie between 1 and {SPLIT_SIZE}, got {count}")
+        if identities is not None and not 1 <= identities <= SPLIT_SIZE // PICTURES_PER_IDENTITY:
+            limit = SPLIT_SIZE // PICTURES_PER_IDENTITY
+            raise ConfigError(f"identities must lie between 1 and {limit}, or be null, got {identities}")
+        self.counts = {"train": train_count, "val": val_count, "test": test_count}
+        self.transform = transform or PretrainTransformConfig(image_size=64, patch_size=8, min_block=4)
+        self.image_size = self.transform.image_size if image_size is None else image_size
+        self.identities, self.captions_per_image = identities, captions_per_image
+        self.faces_seed, self.cache = faces_seed, cache
+        labels = SyntheticFaces.spec(self.image_size)
+        self.spec = self.transform.face_spec(
+            classes=labels.classes,
+            class_flips=labels.class_flips,
+            num_landmarks=labels.num_landmarks,
+            landmark_flips=labels.landmark_flips,
+            landmark_groups=labels.landmark_groups,
+            attributes=labels.attributes,
+        )
+
+    def faces(self, split: str) -> SyntheticFaces:
+        """Return the bare faces of a split, with all their labels.
+
+        Args:
+            split: ``"train"``, ``"val"`` or ``"test"``.
+        """
+        return SyntheticFaces(
+            self.counts[split],
+            image_size=self.image_size,
+            seed=self.faces_seed,
+            start=("train", "val", "test").index(split) * SPLIT_SIZE,
+            cache=self.cache,
+            identities=self.identities if split == "train" else None,
+            num_captions=self.captions_per_image,
+        )
+
+    def _pairs(self, split: str) -> SyntheticPairs:
+        return SyntheticPairs(self.faces(split), PretrainTransform(self.transform, self.seed, train=split == "train"))
+
+    @functools.cached_property
+    def train_set(self) -> SyntheticPairs:
+        """The training samples; drawn on first use when ``cache`` is on."""
+        return self._pairs("train")
+
+    @functools.cached_property
+    def val_set(self) -> SyntheticPairs:
+        """The validation samples."""
+        return self._pairs("val")
+
+    @functools.cached_property
+    def test_set(self) -> SyntheticPairs:
+        """The test samples."""
+        return self._pairs("test")
+
+    def fit_images(self, count: int) -> Tensor:
+        """Return pictures of the training set, for targets that are fitted before training.
+
+        Args:
+            count: How many; fewer come back when the set is smaller.
+
+        Returns:
+            (M, 3, H, W) float32, normalised.
+        """
+        return self.sample_images(self.train_set, count)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the shuffled, resumable training loader."""
+        return self.train_loader(self.train_set, collate_pretrain)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation loader."""
+        return self.eval_loader(self.val_set, collate_pretrain)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test loader."""
+        return self.eval_loader(self.test_set, collate_pretrain)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test loader."""
+        return self.test_dataloader()

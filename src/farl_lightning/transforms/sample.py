@@ -13,8 +13,8 @@ from torch import Tensor
 
 from farl_lightning.transforms.crop import Region
 
-INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-"""Names of the interpolations, and what Pillow calls them."""
+INTERPOLATIONS = ("bilinear", "bicubic")
+"""Names of the interpolations."""
 
 
 class ImageSource(Protocol):
@@ -99,12 +99,18 @@ def _warp(image: Image.Image, region: Region, size: int, interpolation: str) -> 
     box = _whole_pixels((max(left - 2, 0), max(top - 2, 0), min(right + 2, image.width), min(bottom + 2, image.height)))
     zoom = min(1.0, max(size / region.width, size / region.height))
     part = (math.ceil((box[2] - box[0]) * zoom), math.ceil((box[3] - box[1]) * zoom))
-    shrunk = Image.fromarray(_resize(image, box, part, interpolation).permute(1, 2, 0).contiguous().numpy())
+    shrunk = _resize(image, box, part, interpolation)
     region = region._replace(x=region.x - box[0], y=region.y - box[1])
-    region = region.scaled(part[0] / (box[2] - box[0]), part[1] / (box[3] - box[1]))
-    affine = (region.ux / size, region.vx / size, region.x, region.uy / size, region.vy / size, region.y)
-    turned = shrunk.transform((size, size), Image.Transform.AFFINE, affine, INTERPOLATIONS[interpolation])
-    return torch.from_numpy(np.array(turned)).permute(2, 0, 1)
+    grid = _grid(region.scaled(1 / (box[2] - box[0]), 1 / (box[3] - box[1])), size)
+    turned = F.grid_sample(shrunk[None].float(), grid, mode=interpolation, align_corners=False)[0]
+    return turned.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _grid(region: Region, size: int) -> Tensor:
+    """Return grid_sample's (1, size, size, 2) grid for a region given in shares of the picture's sides."""
+    x, y, ux, uy, vx, vy = region
+    theta = torch.tensor([[[ux, vx, 2 * x + ux + vx - 1], [uy, vy, 2 * y + uy + vy - 1]]])
+    return F.affine_grid(theta, [1, 3, size, size], align_corners=False)
 
 
 def _whole_pixels(bounds: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

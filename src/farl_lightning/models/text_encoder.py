@@ -68,10 +68,10 @@ class TextEncoder(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of storing its activations."""
-        if enable:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            self.model.gradient_checkpointing_disable()
+        verb = "enable" if enable else "disable"
+        arguments: tuple[dict[str, bool], ...] = ({"use_reentrant": False},) if enable else ()
+        switch = getattr(self.model, f"activation_checkpointing_{verb}", None)  # the name since transformers 5
+        (switch or getattr(self.model, f"gradient_checkpointing_{verb}"))(*arguments)
 
     def forward(self, text: Tensor) -> Tensor:
         """Encode captions.

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlparse
 
 from farl_lightning.errors import CheckpointError, did_you_mean
@@ -27,7 +28,7 @@ class KnownWeights:
     """One published file.
 
     Attributes:
-        url: Where it is.
+        url: Where it is; None when no address serves the file without a browser.
         license: Licence of the weights, as their source states it.
         kind: ``"clip"`` for a network that ``FaceCLIP.from_checkpoint`` reads, else the downstream task.
         description: What it is.
@@ -38,9 +39,10 @@ class KnownWeights:
             first download, and later downloads are compared with it.
         max_bytes: Download is broken off beyond this size.
         paper: Numbers that the authors report, by benchmark and metric.
+        page: Where the authors offer the file to a browser.
     """
 
-    url: str
+    url: str | None
     license: str
     kind: str
     description: str
@@ -50,6 +52,7 @@ class KnownWeights:
     sha256: str | None = None
     max_bytes: int = 2 * 2**30
     paper: dict[str, float] = field(default_factory=dict)
+    page: str | None = None
 
 
 def _openai(digest: str, file: str, image_size: int = 224) -> KnownWeights:
@@ -80,10 +83,11 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
         paper={"LaPa F1 mean": 94.04, "300W NME inter-ocular": 2.88, "WFLW NME inter-ocular": 3.88, "AFLW-19 NME diag": 0.938},
     ),
     "farl-b16-50m-ep16": KnownWeights(
-        url=f"{_FARL}50M-ep16.pth",
+        url=None,
         license="MIT",
         kind="clip",
         description="FaRL-B/16 on LAION-Face 50M, 16 epochs",
+        page="https://github.com/FacePerceiver/FaRL#pre-trained-backbones",
         paper={
             "LaPa F1 mean": 94.01,
             "CelebAMask-HQ F1 mean": 89.68,
@@ -172,6 +176,8 @@ def download(name: str, folder: Path | None = None) -> Path:
     if name not in KNOWN_WEIGHTS:
         raise CheckpointError(f"no known weights '{name}'. {did_you_mean(name, KNOWN_WEIGHTS)}")
     known = KNOWN_WEIGHTS[name]
+    if known.url is None:
+        raise CheckpointError(f"'{name}' has no address for a download; get the file from {known.page} and give its path")
     file = (folder or cache_folder()) / Path(urlparse(known.url).path).name
     if file.exists():
         return file
@@ -179,42 +185,42 @@ def download(name: str, folder: Path | None = None) -> Path:
     note = file.with_name(f"{file.name}.sha256")
     wanted = known.sha256 or (note.read_text().split()[0] if note.exists() else None)
     _log.info("downloading %s from %s to %s", name, known.url, file)
-    digest = _fetch(known, file, wanted)
+    digest = _fetch(known.url, file, wanted, known.max_bytes)
     if wanted is None:
         _log.warning("%s: its source publishes no hash; sha256 of this download: %s", name, digest)
         note.write_text(f"{digest}  {file.name}\n")
     return file
 
 
-def _fetch(known: KnownWeights, file: Path, wanted: str | None) -> str:
+def _fetch(url: str, file: Path, wanted: str | None, max_bytes: int) -> str:
     """Download to a temporary file, check it, and rename it; return its sha256."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as target:
-            digest = _stream(known, target)
+            digest = _stream(url, target, max_bytes)
         if wanted is not None and digest != wanted:
             raise CheckpointError(
-                f"download of {known.url} has sha256 {digest}, expected {wanted}: it was damaged or replaced; nothing was kept"
+                f"download of {url} has sha256 {digest}, expected {wanted}: it was damaged or replaced; nothing was kept"
             )
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise CheckpointError(
-            f"cannot download {known.url}: {error}. Download it by other means and save it as {file}"
+            f"cannot download {url}: {error}. Download it by other means and save it as {file}"
         ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     return digest
 
 
-def _stream(known: KnownWeights, target: object) -> str:
+def _stream(url: str, target: IO[bytes], max_bytes: int) -> str:
     """Copy the body of a URL in chunks, within the size limit; return its sha256."""
     digest, size = hashlib.sha256(), 0
-    with urllib.request.urlopen(known.url, timeout=60) as response:  # noqa: S310 - addresses of the table above
+    with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - addresses of the table above
         while chunk := response.read(_CHUNK):
             size += len(chunk)
-            if size > known.max_bytes:
-                raise CheckpointError(f"{known.url} is larger than {known.max_bytes} bytes; download broken off")
+            if size > max_bytes:
+                raise CheckpointError(f"{url} is larger than {max_bytes} bytes; download broken off")
             digest.update(chunk)
-            target.write(chunk)  # type: ignore[attr-defined]
+            target.write(chunk)
     return digest.hexdigest()

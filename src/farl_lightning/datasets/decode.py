@@ -21,8 +21,9 @@ MAX_PIXELS = 64_000_000
 BACKGROUND = (255, 255, 255)
 """What transparent pixels show by default: white, on which pictures of the web are mostly seen."""
 
-# Pillow warns from 89 million pixels on and refuses from 179 million on; the limit here is read from the same header
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns of odd metadata and of large pictures; in millions of strangers' files nobody can act on that, and what
+# matters is reported here
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {

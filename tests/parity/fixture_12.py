@@ -42,7 +42,7 @@ def _compare(data: Mapping[str, Any], setting: str) -> list[Deviation]:
         ("count_mean of second implementation", abs(counts.mean() - second[0]), max(_MEAN, noise)),
         ("count_std", abs(counts.std() - float(get("count_std"))), max(_MEAN, 2 * noise)),
         ("count_max", abs(int(counts.max()) - int(get("count_max"))), 0.5),
-        ("count_min", abs(int(counts.min()) - int(get("count_min"))), 4.5),
+        ("count_min", abs(int(counts.min()) - int(get("count_min"))), max(4.5, 5 * float(get("count_std")))),
         ("count quantiles", float(np.abs(quantiles - get("count_quantiles_1_5_25_50_75_95_99")).max()), 1.5),
         ("fraction_exactly_target", abs(float((counts == target).mean()) - share), _limit(share)),
         ("count_hist", float(np.abs(histogram - get("count_hist")).max()) / _DRAWS, _limit(0.5)),

@@ -48,7 +48,7 @@ class Difference:
     given: Any
 
 
-MISSING = "(not there)"
+MISSING = type("Missing", (), {"__repr__": lambda _: "absent"})()
 """Stands for an entry that only one side has."""
 
 

@@ -6,12 +6,15 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from farl_lightning.errors import CheckpointError
 
 _UNITS = ("", "k", "M", "G", "T", "P")
 
@@ -104,6 +107,27 @@ class StepInspector(L.Callback):
             yield "loss", f"{self.loss:.4f}"
         yield "forward and backward", f"{human(self.flops / self.samples)}FLOP per sample"
         yield "time, the first step of a run", f"{self.seconds:.2f} s"
+
+
+def check_fits(task: L.LightningModule, path: str | Path) -> None:
+    """Load the weights of a checkpoint into a task.
+
+    Args:
+        task: The task.
+        path: The checkpoint.
+
+    Raises:
+        CheckpointError: If names or shapes differ; the message counts them and names the first.
+    """
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    own = task.state_dict()
+    missing = [name for name in own if name not in saved]
+    unknown = [name for name in saved if name not in own]
+    shapes = [name for name in saved if name in own and saved[name].shape != own[name].shape]
+    found = {"missing": missing, "unknown": unknown, "of another shape": shapes}
+    if any(found.values()):
+        parts = [f"{len(names)} {what} (such as {names[0]})" for what, names in found.items() if names]
+        raise CheckpointError(f"checkpoint '{path}' does not fit this model: {', '.join(parts)}")
 
 
 def describe_group(group: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:

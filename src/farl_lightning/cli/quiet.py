@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # beginnings of log lines; what they say is either advertising, or said better by our own first line
 _LINES = (
@@ -18,18 +20,18 @@ _LINES = (
     "`Trainer(limit_",
     "`Trainer(val_check_interval",
     "Running in `fast_dev_run` mode",
+    "Restoring states from",  # "Restored all states" follows
     "You have turned on `Trainer(detect_anomaly",
     "Using bfloat16 Automatic Mixed Precision",
     "Using 16bit Automatic Mixed Precision",
 )
 # beginnings of warnings of others: internals of libraries, or advice that our loaders make pointless
 _WARNINGS = (
-    ".*LeafSpec.*is deprecated",
+    ".*LeafSpec",
     ".*does not have many workers",
     ".*The number of training batches",
     ".*Consider setting `persistent_workers=True`",
-    ".*exists and is not empty",
-    ".*treespec, LeafSpec",
+    ".*The dirpath has changed from",  # a resumed run writes to a folder of its own
     ".*No device id is provided via `init_process_group`",
     ".*Checkpoint directory .* exists and is not empty",
     ".*lr_scheduler.step\\(\\)` before `optimizer.step",  # the loop steps in order; a skipped fp16 step trips it
@@ -37,28 +39,56 @@ _WARNINGS = (
     ".*Please use the new API settings to control TF32",
     ".*'pin_memory' argument is set as true but no accelerator",
 )
+_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 _MODULES = ("lightning", "torch", "torchmetrics", "torchvision", "transformers", "timm", "jsonargparse", "webdataset")
 
 
 class _DropLines(logging.Filter):
     """Drops log records by their first words."""
 
+    def __init__(self, beginnings: tuple[str, ...]) -> None:
+        super().__init__()
+        self.beginnings = beginnings
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is kept."""
-        return not record.getMessage().lstrip().startswith(_LINES)
+        return not record.getMessage().lstrip().startswith(self.beginnings)
 
 
 def quiet() -> None:
     """Install the filters. Warnings of this package and of the user's own modules are never dropped."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard looks for TensorFlow
-    drop = _DropLines()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logger = logging.getLogger(name)
-        for handler in logger.handlers:
-            handler.addFilter(drop)
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     for module in _MODULES:
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
             warnings.filterwarnings("ignore", category=category, module=rf"{module}(\.|$)")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard looks for TensorFlow
+    drop = _DropLines(_LINES)
+    for handler in _handlers():
+        if not any(isinstance(known, _DropLines) for known in handler.filters):
+            handler.addFilter(drop)
+
+
+@contextmanager
+def without_lines(*beginnings: str) -> Iterator[None]:
+    """Drop more log lines of Lightning for a while.
+
+    Args:
+        beginnings: Their first words.
+    """
+    drop = _DropLines(beginnings)
+    for handler in _handlers():
+        handler.addFilter(drop)
+    try:
+        yield
+    finally:
+        for handler in _handlers():
+            handler.removeFilter(drop)
+
+
+def _handlers() -> list[logging.Handler]:
+    """Return what writes Lightning's log lines."""
+    import lightning.pytorch  # noqa: F401  # makes them
+
+    return [handler for name in _LOGGERS for handler in logging.getLogger(name).handlers]

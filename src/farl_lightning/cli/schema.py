@@ -115,14 +115,13 @@ class _Check:
             return
         literals = [str(word) for member in members if get_origin(member) is Literal for word in get_args(member)]
         hint = did_you_mean(value, literals)
-        expected = "" if "Allowed" in hint else f"expected {describe(_union(members))}, "
+        expected = "" if hint else f"expected {describe(_union(members))}, "
         self.report(key, f"{expected}got '{value}'. {hint}")
 
     def instance(self, key: Key, node: dict[str, Any], bases: list[type]) -> None:
         """Check ``{class_path, init_args}``."""
         if not isinstance(node.get("class_path"), str):
-            names = ", ".join(sorted(class_names(bases))[:12])
-            self.report(key, f"class_path is missing. Classes: {names}")
+            self.report(key, f"class_path is missing. {did_you_mean('', suggestions(bases))}")
             return
         try:
             kind = resolve_class(str(node["class_path"]), bases)
@@ -140,13 +139,13 @@ class _Check:
         if isinstance(value, dict):
             self.arguments(key, value, kind)
         elif value is not None:
-            self.report(key, f"a section with settings of {kind.__name__}, not '{value}'")
+            self.report(key, f"a section with settings of the {_label(kind)}, not '{value}'")
 
     def arguments(self, key: Key, given: Any, kind: type) -> None:
         """Check named arguments against the signature of a class."""
         given = given.load() if isinstance(given, Raw) else given
         if given is not None and not isinstance(given, dict):
-            self.report(key, f"expected the arguments of {kind.__name__}, got {given!r}")
+            self.report(key, f"expected the arguments of {_label(kind)}, got {given!r}")
             return
         known = {parameter.name: parameter for parameter in parameters(kind)}
         for name, value in (given or {}).items():
@@ -158,10 +157,10 @@ class _Check:
                 self.value(inner, value, known[plain].annotation)
             else:
                 hint = did_you_mean(str(name), known)
-                self.report(key, f"{kind.__name__} has no argument '{name}'. {hint}", at=inner)
+                self.report(key, f"{_label(kind)} has no argument '{name}'. {hint}", at=inner)
         for name in sorted(required(known.values()) - set(given or {})):
             about = (known[name].doc or "").split("\n")[0]
-            self.report(key, f"{kind.__name__} needs '{name}'. {about}")
+            self.report(key, f"{_label(kind)} needs '{name}'. {about}")
 
 
 def parameters(kind: Any) -> list[ParamData]:
@@ -189,7 +188,7 @@ def resolve_class(name: str, bases: list[type]) -> type:
         return _import_class(name, bases)
     found = class_names(bases)
     if name not in found:
-        hint = did_you_mean(name, [known for known in found if not known.startswith("Base")])
+        hint = did_you_mean(name, suggestions(bases))
         own = "" if hint.startswith("Did") else " A class of your own is named with its module, such as mymodule.MyClass."
         raise ConfigError(f"there is no {_or(bases)} called '{name}'. {hint}{own}".replace(". .", "."))
     if len(found[name]) > 1:
@@ -213,6 +212,13 @@ def class_names(bases: list[type]) -> dict[str, list[type]]:
             if not inspect.isabstract(kind):
                 names.setdefault(kind.__name__, []).append(kind)
     return {name: _unique(kinds) for name, kinds in names.items()}
+
+
+def suggestions(bases: list[type]) -> list[str]:
+    """Return the names worth suggesting: subclasses, without the bases that are there to be subclassed."""
+    names = class_names(bases)
+    kept = [name for name, kinds in names.items() if not name.startswith("Base") and kinds[0] not in bases]
+    return kept or list(names)
 
 
 def _unique(kinds: list[type]) -> list[type]:
@@ -244,6 +250,11 @@ def _import_hint(name: str, error: ImportError, bases: list[type]) -> str:
     found = class_names(bases)
     hint = f"Did you mean '{_path(found[short][0])}'?" if short in found else "Modules are looked up in the current folder too."
     return f"class '{name}' cannot be imported: {error}. {hint}"
+
+
+def _label(kind: type) -> str:
+    """Name a class as its users know it."""
+    return kind.__name__.removeprefix("Farl")
 
 
 def _path(kind: type) -> str:

@@ -8,8 +8,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from farl_lightning.errors import ConfigError
-
 CHECK_TRAINER: dict[str, Any] = {
     "strategy": "auto",
     "devices": 1,
@@ -39,21 +37,28 @@ class FarlTrainer(L.Trainer):
         model: L.LightningModule,
         datamodule: L.LightningDataModule,
         ckpt_path: str | Path | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = None,  # noqa: ARG002  # accepted wherever fit accepts it
     ) -> None:
         """Build everything, take one training step on two samples, and print sizes, memory and learning rates.
 
         Args:
             model: The task.
             datamodule: Its data.
-            ckpt_path: Checkpoint to continue from; the check shows whether it fits.
+            ckpt_path: Checkpoint to continue from; the check fails if it does not fit.
             weights_only: As in ``fit``.
+
+        Raises:
+            CheckpointError: If the checkpoint's weights do not fit the task.
         """
-        from farl_lightning.cli.inspection import StepInspector
+        from farl_lightning.cli.inspection import StepInspector, check_fits
+        from farl_lightning.cli.quiet import without_lines
 
         inspector = StepInspector()
         self.callbacks.append(inspector)
-        self.fit(model, datamodule=datamodule, ckpt_path=None, weights_only=weights_only)
+        with without_lines("`Trainer.fit` stopped"):
+            self.fit(model, datamodule=datamodule)
+        if ckpt_path is not None:
+            check_fits(model, ckpt_path)
         print(inspector.report(model))
 
     def preview(
@@ -61,8 +66,8 @@ class FarlTrainer(L.Trainer):
         datamodule: L.LightningDataModule,
         output: Path = Path("preview.png"),
         count: int = 8,
-        ckpt_path: str | Path | None = None,
-        weights_only: bool | None = None,
+        ckpt_path: str | Path | None = None,  # noqa: ARG002  # read before the datamodule was built
+        weights_only: bool | None = None,  # noqa: ARG002  # accepted wherever fit accepts it
     ) -> None:
         """Draw the first training batch after augmentation as one picture.
 

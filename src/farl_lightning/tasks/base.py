@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from typing_extensions import override
 
 from farl_lightning.functional.random import derive_seed
 from farl_lightning.tasks.hparams import plain_hyperparameters
@@ -103,19 +104,23 @@ class BaseTask(Configurable, L.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must define _step()")
 
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Seed the step by its number, then run the shared step."""
         torch.manual_seed(derive_seed(self.seed, "step", self.global_rank, self.global_step, batch_idx))
         return self._step(batch, batch_idx, "train")
 
+    @override
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Run the shared step for validation."""
         self._step(batch, batch_idx, "val")
 
+    @override
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Run the shared step for the test."""
         self._step(batch, batch_idx, "test")
 
+    @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step."""
         # a gradient scaler cannot clip before a fused optimiser, which un-scales inside its step
@@ -123,7 +128,8 @@ class BaseTask(Configurable, L.LightningModule):
         schedule = build_schedule(optimizer, self.optim, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    @override
+    def setup(self, stage: str) -> None:
         """Take the face specification of the datamodule, where there is one."""
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if spec is not None:
@@ -137,16 +143,19 @@ class BaseTask(Configurable, L.LightningModule):
         """
         self.spec = spec
 
+    @override
     def on_fit_start(self) -> None:
         """Hand the settings to every logger, under ``model``."""
         for logger in self.loggers:
             logger.log_hyperparams({"model": {k: v for k, v in self.hparams.items() if not k.startswith("_")}})
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the face specification as plain data."""
         if self.spec is not None:
             checkpoint["face_spec"] = self.spec.to_dict()
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the saved face specification, unless the data at hand brings its own; tell where they differ."""
         if "face_spec" not in checkpoint:

@@ -1,1 +1,12 @@
-"""visualization."""
+"""Pictures for people: the only room that draws with matplotlib."""
+
+from farl_lightning.visualization.grid import (
+    caption_ranking,
+    contact_sheet,
+    hide_patches,
+    image_grid,
+    save_png,
+    to_pixels,
+)
+
+__all__ = ["caption_ranking", "contact_sheet", "hide_patches", "image_grid", "save_png", "to_pixels"]

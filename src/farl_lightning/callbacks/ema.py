@@ -1,0 +1,162 @@
+"""Exponential moving average of the trainable network."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from typing_extensions import override
+
+from farl_lightning.errors import ConfigError
+
+
+class ModelAverage:
+    """Running average of everything in a module that training changes, without a second module.
+
+    Parameters that are trained and floating-point buffers are averaged, from their first values on; integer
+    buffers are copied. The average of half-precision weights is kept in float32, where small steps do not vanish.
+
+    Args:
+        model: The module; its values now are the first average.
+        decay: Weight of the old average in each update, in [0, 1).
+        device: Where the average is kept; None means beside the model.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, device: torch.device | None = None) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.tensors = {name: _own(value, device or value.device) for name, value in changing(model).items()}
+
+    @torch.no_grad()
+    def update_parameters(self, task: nn.Module) -> None:
+        """Take one step towards the present values of ``task.model``."""
+        for name, value in changing(cast(nn.Module, task.model)).items():
+            average = self.tensors[name]
+            if average.is_floating_point():
+                average.lerp_(value.to(average), 1 - self.decay)
+            else:
+                average.copy_(value)
+        self.updates += 1
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Write the average into a module."""
+        for name, value in changing(model).items():
+            value.copy_(self.tensors[name])
+
+
+class EMA(WeightAveraging):
+    """Keep an exponential moving average of ``task.model``; validate, test and export with it.
+
+    Hooks and checkpoint keys are those of Lightning's ``WeightAveraging``: ``state_dict`` holds the average, and
+    ``current_model_state`` what training goes on from. Unlike it, the average starts from the initial weights (so the
+    first step does not overwrite it), integer buffers are copied instead of averaged, and frozen networks outside the
+    state dict are not duplicated. Training ends with the averaged weights in the task.
+
+    Args:
+        decay: Weight of the old average, in [0, 1).
+        every_n_steps: Optimiser steps between updates.
+        device: Where the average is kept, such as ``"cpu"``; None means beside the model.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    _average_model: Any  # the parent's hooks use its update_parameters
+
+    def __init__(self, decay: float = 0.999, every_n_steps: int = 1, device: str | None = None) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"EMA(decay={decay}): the decay must be in [0, 1), such as 0.999")
+        if every_n_steps < 1:
+            raise ConfigError(f"EMA(every_n_steps={every_n_steps}): must be 1 or more")
+        super().__init__(device=device)
+        self.decay = decay
+        self.every_n_steps = every_n_steps
+        self._loaded: dict[str, Any] | None = None
+        self._current: dict[str, Tensor] | None = None  # what training goes on from, while the average is in the model
+
+    @override
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Update after every ``every_n_steps``-th optimiser step."""
+        return step_idx is not None and (step_idx + 1) % self.every_n_steps == 0
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forget the average of an earlier run; the new one starts when weights and data-fitted buffers are final."""
+        if stage == "fit":
+            self._average_model = self._loaded = self._current = None
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start from the initial weights, or from the checkpoint's average."""
+        self._average_model = ModelAverage(_network(pl_module), self.decay, self._device)  # type: ignore[arg-type]
+        if self._loaded is not None:
+            for name, average in self._average_model.tensors.items():
+                average.copy_(self._loaded["tensors"][name])
+            self._average_model.updates = self._loaded["updates"]
+            self._loaded = None
+
+    @override
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the average into ``state_dict`` and the weights that training goes on from beside it."""
+        if self._average_model is None:
+            return
+        current = {f"model.{name}": value for name, value in (self._current or {}).items()}
+        average = {f"model.{name}": value for name, value in self._average_model.tensors.items()}
+        checkpoint["current_model_state"] = {**checkpoint["state_dict"], **current}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **average}
+        checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self._average_model.updates)}
+
+    @override
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take back both sets of weights."""
+        if "averaging_state" not in checkpoint:
+            rank_zero_warn("the checkpoint was made without weight averaging; the average starts from its weights")
+            return
+        prefix = "model."
+        tensors = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        self._loaded = {"tensors": tensors, "updates": int(checkpoint["averaging_state"]["n_averaged"])}
+        pl_module.load_state_dict(checkpoint["current_model_state"])
+
+    @override
+    def _swap_models(self, pl_module: L.LightningModule) -> None:
+        """Put the average into the model, or take it out again."""
+        if self._current is None:
+            self._copy_average_to_current(pl_module)
+            return
+        with torch.no_grad():
+            for name, value in changing(_network(pl_module)).items():
+                value.copy_(self._current[name])
+        self._current = None
+
+    @override
+    def _copy_average_to_current(self, pl_module: L.LightningModule) -> None:
+        """Put the average into the model, and remember what was there: a checkpoint may yet be written."""
+        network = _network(pl_module)
+        self._current = {name: value.clone() for name, value in changing(network).items()}
+        self._average_model.copy_to(network)
+
+
+def changing(model: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes and checkpoints keep: trained parameters and saved buffers, by name.
+
+    Args:
+        model: Any module.
+    """
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _own(value: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor, half precision to float32."""
+    small = value.is_floating_point() and value.element_size() < 4
+    return value.detach().to(device, torch.float32 if small else value.dtype, copy=True)
+
+
+def _network(pl_module: L.LightningModule) -> nn.Module:
+    """Return the trainable root of a task."""
+    return cast(nn.Module, pl_module.model)

@@ -1,0 +1,178 @@
+"""The outcome of a run: one file for programs, one short table for people."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from typing_extensions import override
+
+from farl_lightning.callbacks.folder import run_folder
+
+_PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
+
+
+class ResultsWriter(L.Callback):
+    """Write ``results.json`` into the run's folder and print a table when fit, validate or test ends.
+
+    The file has one section per stage (``fit``, ``validate``, ``test``) with ``metrics`` (value; where the task
+    knows it, baseline, its kind, difference and the 95 % bootstrap interval of the difference), ``epochs``, ``steps``,
+    ``seconds`` (earlier parts of a resumed run included), ``checkpoint``, ``pictures``, ``settings`` (the task's
+    and the datamodule's) and ``versions``.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path()
+        self._began = 0.0
+        self._before = 0.0
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the folder of the run, and start the clock."""
+        self._folder = run_folder(trainer)
+        self._began, self._before = time.monotonic(), 0.0
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time spent so far."""
+        return {"seconds": self._seconds()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add the time that was spent before."""
+        self._before = float(state_dict["seconds"])
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write and print."""
+        self._finish(trainer, pl_module, "fit")
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write and print, when validation is all there is."""
+        if trainer.state.fn == "validate":
+            self._finish(trainer, pl_module, "validate")
+
+    @override
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write and print."""
+        self._finish(trainer, pl_module, "test")
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Collect everything on the first process, write the file, print the table."""
+        if not trainer.is_global_zero:
+            return
+        section = self._section(trainer, pl_module)
+        path = self._folder / "results.json"
+        merge_section(path, stage, section)
+        print(f"\n{table(section['metrics'])}\n")
+        for label, where in {**{k: section[k] for k in ("checkpoint", "pictures")}, "results": path}.items():
+            if where:
+                print(f"{label:<11} {where}")
+
+    def _section(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return what one stage leaves behind, as plain data."""
+        metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        references = getattr(pl_module, "references", {})
+        pictures = self._folder / "pictures"
+        return {
+            "metrics": {name: with_reference(value, references.get(name, {})) for name, value in metrics.items()},
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(self._seconds(), 1),
+            "checkpoint": _checkpoint(trainer),
+            "pictures": str(pictures) if pictures.is_dir() else None,
+            "settings": {"model": _settings(pl_module), "data": _settings(getattr(trainer, "datamodule", None))},
+            "versions": {name: _version(name) for name in _PACKAGES},
+        }
+
+
+def with_reference(value: float, reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a metric beside its baseline.
+
+    Args:
+        value: The metric; a number that is not finite is written as None.
+        reference: ``baseline``, ``kind``, ``low`` and ``high``, as far as they are known.
+
+    Example:
+        >>> with_reference(0.5, {"baseline": 0.25, "kind": "chance"})
+        {'value': 0.5, 'baseline': 0.25, 'kind': 'chance', 'difference': 0.25}
+    """
+    result: dict[str, Any] = {"value": value, **reference}
+    if "baseline" in reference:
+        result["difference"] = value - reference["baseline"]
+    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in result.items()}
+
+
+def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return metrics as an aligned table: name, value, baseline, difference and its interval.
+
+    Args:
+        metrics: By name, as :func:`with_reference` returns them. A metric that is only another's baseline, and
+            what the trainer logs of its own accord, is left out.
+    """
+    rows = [("metric", "value", "baseline", "difference", "95 % interval")]
+    for name, entry in metrics.items():
+        if name.startswith(("train/", "data/")) or name.endswith(("_majority", "_majority_share", "_balanced")):
+            continue
+        baseline = f"{_number(entry.get('baseline'))} {entry.get('kind', '')}" if "baseline" in entry else ""
+        interval = f"{_number(entry['low'], True)} .. {_number(entry['high'], True)}" if "low" in entry else ""
+        difference = _number(entry["difference"], True) if "difference" in entry else ""
+        rows.append((name, _number(entry.get("value")), baseline, difference, interval))
+    if len(rows) == 1:
+        return "no validation or test metrics were logged"
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(len(line) for line in lines), *lines[1:]])
+
+
+def merge_section(path: Path, stage: str, section: dict[str, Any]) -> None:
+    """Write one stage's section into a results file, keeping those of other stages.
+
+    Args:
+        path: The file; made with its folder when it does not exist.
+        stage: Name of the section.
+        section: Plain data.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    content[stage] = section
+    scratch = path.with_suffix(".tmp")  # a reader never meets half a file
+    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def _number(value: float | None, signed: bool = False) -> str:
+    """Format a number of a table; ``n/a`` for what could not be computed."""
+    return "n/a" if value is None else f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def _checkpoint(trainer: L.Trainer) -> str | None:
+    """Return the checkpoint to go on with: the best of this run, else the last, else the one that was loaded."""
+    callback = trainer.checkpoint_callback
+    found = [getattr(callback, "best_model_path", ""), getattr(callback, "last_model_path", ""), trainer.ckpt_path]
+    return next((str(path) for path in found if path), None)
+
+
+def _settings(part: Any) -> Any:
+    """Return the plain hyper-parameters of a task or datamodule."""
+    hparams = dict(getattr(part, "hparams", {}) or {})
+    hparams.pop("_instantiator", None)
+    return json.loads(json.dumps(hparams, default=str))
+
+
+def _version(package: str) -> str | None:
+    """Return the version of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

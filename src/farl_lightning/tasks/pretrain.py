@@ -1,0 +1,255 @@
+"""Pretraining: one task, any set of objectives."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from typing_extensions import override
+
+from farl_lightning.errors import ConfigError
+from farl_lightning.functional.patches import patchify, unpatchify
+from farl_lightning.models.checkpoint import load_weights
+from farl_lightning.models.config import FaceCLIPConfig
+from farl_lightning.models.face_clip import FaceCLIP
+from farl_lightning.objectives import Contrastive, MaskedImage, Objective, PretrainModel, PretrainResult
+from farl_lightning.tasks.base import BaseTask
+from farl_lightning.tasks.evaluation import PretrainEvaluation, known_prompts, masked_image_objectives
+from farl_lightning.tasks.optim import OptimConfig
+from farl_lightning.types import FaceSpec, PretrainBatch
+
+_log = logging.getLogger(__name__)
+
+
+class PretrainTask(BaseTask):
+    """Pretrain image and text towers by a weighted sum of objectives.
+
+    Without ``objectives`` this is FaRL (https://arxiv.org/abs/2112.03109): contrast between images and captions plus
+    masked image modelling, both through one image tower. Validation and test report retrieval in both directions, the
+    accuracy of masked tokens and of zero-shot attributes, as far as the objectives and the data go.
+
+    Args:
+        clip: Sizes of both towers.
+        objectives: What is optimised; each name becomes part of metric keys (``train/loss_<name>``). None is
+            ``{"contrastive": Contrastive(), "masked_image": MaskedImage()}``.
+        optim: Optimiser and schedule.
+        weights: File, or name of known weights, to start from: the towers, and the masked image head where the
+            file has one that fits. Read when a run starts that does not go on from a checkpoint.
+        zero_shot: Attributes to recognise by prompts in validation; None means all that have prompts and labels, an
+            empty list none.
+        fit_images: Training images that a fitted target (k-means tokens) sees before the first step.
+        grad_checkpointing: Recompute the blocks' activations in the backward pass: less memory, more time.
+        compile: Compile the towers with ``torch.compile``; names in checkpoints stay the same.
+        seed: Seed of the randomness inside the network.
+
+    Raises:
+        ConfigError: If settings do not fit together.
+    """
+
+    monitor = "val/image_to_text_r1"
+    mode = "max"
+    model: PretrainModel
+
+    def __init__(
+        self,
+        clip: FaceCLIPConfig,
+        objectives: dict[str, Objective] | None = None,
+        optim: OptimConfig | None = None,
+        weights: str | None = None,
+        zero_shot: list[str] | None = None,
+        fit_images: int = 512,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(optim, seed)
+        if fit_images < 1:
+            raise ConfigError(f"fit_images is {fit_images}, it must be 1 or more")
+        for name in zero_shot or ():
+            known_prompts(name)
+        self.clip_config = clip
+        self.objectives = objectives
+        self.weights = weights
+        self.zero_shot = zero_shot
+        self.fit_images = fit_images
+        self.grad_checkpointing = grad_checkpointing
+        self.compile_clip = compile
+        self._untouched = True
+        self._checked = False
+        self.build()
+
+    @override
+    def build_model(self) -> PretrainModel:
+        """Build the towers and join them with the objectives."""
+        objectives = self.objectives or {"contrastive": Contrastive(), "masked_image": MaskedImage()}
+        needs = frozenset[str]().union(*(objective.needs for objective in objectives.values()))
+        model = PretrainModel(FaceCLIP(self.clip_config, mask_token="masked" in needs), objectives)
+        if self.grad_checkpointing:
+            model.clip.set_grad_checkpointing(True)
+            for objective in masked_image_objectives(model).values():
+                objective.head.set_grad_checkpointing(True)
+        return model
+
+    @override
+    def configure_metrics(self) -> None:
+        """Create the metrics that objectives and labels allow."""
+        attributes = self.spec.attributes if self.spec else ()
+        self.evaluation = PretrainEvaluation(self.model, attributes, self.zero_shot)
+
+    @override
+    def set_spec(self, spec: FaceSpec) -> None:
+        """Tell the objectives how images are normalised, and the metrics which labels there are."""
+        super().set_spec(spec)
+        self.model.set_spec(spec)
+        self.configure_metrics()
+        self.evaluation.to(self.device)
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Take the face specification; compile once before the first run."""
+        super().setup(stage)
+        if self.compile_clip:
+            self.model.clip.compile()  # in place: unlike torch.compile(module), it leaves names as they are
+            self.compile_clip = False
+
+    @override
+    def on_fit_start(self) -> None:
+        """Load weights, then fit the targets that need it; a run that goes on from a checkpoint has both."""
+        super().on_fit_start()
+        self._initialise()
+        self._fit_targets()
+
+    @override
+    def on_validation_start(self) -> None:
+        """Load weights, when validation is all there is."""
+        self._initialise()
+
+    @override
+    def on_test_start(self) -> None:
+        """Load weights, unless a checkpoint has been loaded."""
+        self._initialise()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that weights come from a checkpoint, and take its face specification."""
+        super().on_load_checkpoint(checkpoint)
+        self._untouched = False
+
+    def _initialise(self) -> None:
+        """Load ``weights`` once, into networks that nothing has changed yet."""
+        if self.weights is not None and self._untouched:
+            heads = [objective.head for objective in masked_image_objectives(self.model).values()]
+            report = load_weights(self.model.clip, self.weights, heads[0] if heads else None)
+            rank_zero_only(_log.info)(f"initialised from '{self.weights}': {report}")
+        self._untouched = False
+
+    def _fit_targets(self) -> None:
+        """Fit targets on the first process and hand the result to all."""
+        if not self.model.needs_fit:
+            return
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None or not hasattr(datamodule, "fit_images"):
+            raise ConfigError(
+                "a target is fitted on training images, which needs a datamodule with fit_images(count); "
+                "use a datamodule of this package, or call task.model.fit(images) before trainer.fit"
+            )
+        needing = [objective for objective in self.model.objectives.values() if objective.needs_fit]
+        if self.global_rank == 0:
+            self.model.fit(datamodule.fit_images(self.fit_images))
+        for objective in needing:
+            state = {name: value.cpu() for name, value in objective.state_dict().items()}
+            objective.load_state_dict(self.trainer.strategy.broadcast(state))
+
+    @override
+    def _step(self, batch: PretrainBatch, batch_idx: int, stage: str) -> Tensor:
+        """Run the model and log; in evaluation also update the metrics."""
+        self._check_geometry(batch)
+        if stage == "train":
+            result: PretrainResult = self.model(batch)
+            self._log_training(result, len(batch["image"]))
+            return result.loss
+        result = self.model(batch, also=("image",) if self.evaluation.uses_features else ())
+        self.evaluation.update(self.model, result, batch)
+        count = int(batch["valid"].sum()) if "valid" in batch else len(batch["image"])
+        losses = {f"{stage}/loss": result.loss} | {f"{stage}/loss_{k}": r.loss for k, r in result.results.items()}
+        self.log_dict(losses, batch_size=count, sync_dist=True)
+        return result.loss
+
+    def _log_training(self, result: PretrainResult, count: int) -> None:
+        """Log the losses and what the objectives report."""
+        self.log("train/loss", result.loss, prog_bar=True, sync_dist=True, batch_size=count)
+        values = {f"train/loss_{name}": part.loss for name, part in result.results.items()}
+        for name, part in result.results.items():
+            values |= {f"train/{name}_{key}": value for key, value in part.logs.items()}
+        self.log_dict(values, sync_dist=True, batch_size=count)
+
+    def _check_geometry(self, batch: PretrainBatch) -> None:
+        """Refuse images of another size than the encoder's, once."""
+        if self._checked:
+            return
+        size, encoder = tuple(batch["image"].shape[-2:]), self.model.clip.image_encoder
+        if size != (encoder.image_size, encoder.image_size):
+            raise ConfigError(
+                f"the data makes images of {size[1]} x {size[0]} pixels (data.transform.image_size), but the image tower "
+                f"takes {encoder.image_size} x {encoder.image_size} (model.clip.image.image_size); set both to the same"
+            )
+        self._checked = True
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        """Log what validation found."""
+        self._log_findings("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        """Log what the test found."""
+        self._log_findings("test")
+
+    def _log_findings(self, stage: str) -> None:
+        """Log values, which are the same on all processes, and keep what to read them against."""
+        values, references = self.evaluation.compute()
+        shown = {"image_to_text_r1", "mim_accuracy"}
+        for name, value in values.items():
+            self.log(f"{stage}/{name}", value.to(self.device), prog_bar=name in shown, sync_dist=False)
+        self.references.update({f"{stage}/{name}": reference for name, reference in references.items()})
+
+    def caption_similarity(self, batch: PretrainBatch) -> Tensor | None:
+        """Compare the images and the captions of a batch, for pictures.
+
+        Args:
+            batch: With ``image`` and ``text``.
+
+        Returns:
+            (B, B) cosine similarity, image by caption; None without captions or a text tower.
+        """
+        if "text" not in batch or self.model.clip.text_encoder is None:
+            return None
+        outputs = self.model.clip(batch["image"], batch["text"])
+        images, texts = F.normalize(outputs.image_features, dim=-1), F.normalize(outputs.text_features, dim=-1)
+        return images @ texts.T
+
+    def reconstruct(self, batch: PretrainBatch) -> Tensor | None:
+        """Fill masked patches with what the first masked image objective guesses, for pictures.
+
+        Args:
+            batch: With ``image`` and ``patch_mask``.
+
+        Returns:
+            (B, 3, H, W) normalised images; None when there is no such objective or its target has no pixels.
+        """
+        objective = next(iter(masked_image_objectives(self.model).values()), None)
+        if objective is None or "patch_mask" not in batch:
+            return None
+        images, mask, target = batch["image"], batch["patch_mask"], objective.target
+        outputs = self.model.clip(images, patch_mask=mask, need_feature=False)
+        guesses = objective.head(outputs.masked_tokens, mask)
+        filled = target(images)
+        filled[mask] = (guesses.argmax(-1) if target.is_discrete else guesses).to(filled.dtype)
+        patches = target.to_patches(filled, images)
+        if patches is None:
+            return None
+        seen = patchify(images, target.patch_size)
+        return unpatchify(patches.to(seen.dtype).where(mask.unsqueeze(-1), seen), target.grid)

@@ -157,8 +157,9 @@ class BaseDataModule(L.LightningDataModule, Configurable):
     def _save_plain_hyperparameters(self) -> None:
         """Keep the constructor's arguments in the form that ``load_from_checkpoint`` and the CLI read."""
         config = self.to_config()
-        path, instantiator = config["class_path"], "lightning.pytorch.cli.instantiate_module"
-        self.save_hyperparameters({**config["init_args"], "_class_path": path, "_instantiator": instantiator})
+        marks = {"_class_path": config["class_path"], "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        # logger=False: Lightning would merge them with the task's and refuse equal names with different values
+        self.save_hyperparameters({**config["init_args"], **marks}, logger=False)
 
 
 def _check_at_least(least: int, **values: int | None) -> None:

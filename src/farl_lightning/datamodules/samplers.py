@@ -63,7 +63,7 @@ class ShuffledBatches(BatchSource):
         if len(dataset) < self._step:
             raise ConfigError(
                 f"{len(dataset)} training samples do not fill one batch of {batch_size} on "
-                f"{replica.world_size} process(es); set batch_size to {max(len(dataset) // replica.world_size, 1)} or less"
+                f"{replica.world_size} process(es); set batch_size to {len(dataset) // replica.world_size} or less"
             )
         self._dataset, self._collate = dataset, collate
         self._batch_size, self._seed, self._replica = batch_size, seed, replica
@@ -153,5 +153,8 @@ class PaddedView(Dataset[Any]):
         return len(self._dataset)
 
     def __getitem__(self, padded: Padded) -> dict[str, Any]:
-        """Return a sample with ``valid`` as a bool tensor without axes."""
-        return {**self._dataset.sample(padded.row, 0), "valid": torch.tensor(padded.valid)}
+        """Return a sample with ``valid`` as a bool tensor without axes; a repeat reports nothing a second time."""
+        sample = self._dataset.sample(padded.row, 0)
+        if not padded.valid and "dropped" in sample:
+            sample = {**sample, "dropped": []}
+        return {**sample, "valid": torch.tensor(padded.valid and sample.get("valid", True))}

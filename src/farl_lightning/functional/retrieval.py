@@ -6,6 +6,7 @@ it. Without this rule two images with the same caption would count as mistakes o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 TIE = 1e-6
 """Cosines closer than this are equal: rounding must not decide a rank."""
 
+_BELOW = -2.0  # less than any cosine
 _CHUNK = 1 << 24  # similarities held at once: 128 MiB in float64
 
 
@@ -88,16 +90,14 @@ def retrieval_ranks(image_features: Tensor, text_features: Tensor, captions: Cap
     best_of_image = _best(own, captions.image, len(images))
     best_of_text = _best(own, captions.text, len(texts))
     text_ranks = torch.ones_like(captions.first)
-    image_ranks = []
-    rows = max(1, _CHUNK // max(1, len(texts)))
-    for start in range(0, len(images), rows):
-        wrong = images[start : start + rows] @ texts.T
-        inside = (captions.image >= start) & (captions.image < start + rows)
-        wrong[captions.image[inside] - start, captions.text[inside]] = -torch.inf
-        image_ranks.append(1 + _reaches(wrong, best_of_image[start : start + rows, None]).sum(1))
-        text_ranks += _reaches(wrong, best_of_text).sum(0)
-    asked = torch.zeros(len(images), dtype=torch.int64, device=images.device).index_fill_(0, captions.image, 1)
-    return RetrievalRanks(torch.cat(image_ranks or [asked]) * asked, text_ranks)
+    image_ranks = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    for start, wrong in _wrong_answers(images, texts, captions):
+        rows = slice(start, start + len(wrong))
+        # not "reaches the best", which would be false, and so a perfect rank, for what is not a number
+        image_ranks[rows] = 1 + len(texts) - (wrong < best_of_image[rows, None]).sum(1)
+        text_ranks += len(wrong) - (wrong < best_of_text).sum(0)
+    asked = torch.zeros_like(image_ranks).index_fill_(0, captions.image, 1)
+    return RetrievalRanks(image_ranks * asked, text_ranks)
 
 
 def recall_at_k(ranks: Tensor, k: int, weights: Tensor | None = None) -> Tensor:
@@ -147,11 +147,16 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _best(values: Tensor, index: Tensor, size: int) -> Tensor:
-    """Largest value of each group, less the width of a tie; NaN if any is NaN, -inf for an empty group."""
-    best = values.new_full((size,), -torch.inf).scatter_reduce_(0, index, values, "amax")
-    return best - TIE
+    """Largest cosine of each group, less the width of a tie; below every cosine if any is not a number."""
+    best = values.new_full((size,), _BELOW).scatter_reduce_(0, index, values, "amax")
+    return best.nan_to_num(_BELOW) - TIE
 
 
-def _reaches(wrong: Tensor, best: Tensor) -> Tensor:
-    """Whether wrong candidates come before the right one; a pair that is right itself holds -inf."""
-    return ~(wrong < best) & (wrong != -torch.inf)
+def _wrong_answers(images: Tensor, texts: Tensor, captions: Captions) -> Iterator[tuple[int, Tensor]]:
+    """Yield a first row and similarities (rows, U) from there on, with -inf where a text is the image's own."""
+    rows = max(1, _CHUNK // max(1, len(texts)))
+    for start in range(0, len(images), rows):
+        similarity = images[start : start + rows] @ texts.T
+        inside = (captions.image >= start) & (captions.image < start + rows)
+        similarity[captions.image[inside] - start, captions.text[inside]] = -torch.inf
+        yield start, similarity

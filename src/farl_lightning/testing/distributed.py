@@ -47,7 +47,7 @@ class GlooPool:
     def __init__(self) -> None:
         self._workers: list[tuple[BaseProcess, Connection]] = []
 
-    def run(self, fn: Callable[..., T], world_size: int, *args: Any, timeout: float = 120.0) -> list[T]:
+    def run(self, fn: Callable[..., T], world_size: int, *args: Any, timeout: float = 300.0) -> list[T]:
         """Call ``fn(*args)`` on every rank of a gloo group.
 
         Args:
@@ -159,7 +159,7 @@ _POOL = GlooPool()
 atexit.register(_POOL.close)
 
 
-def run_distributed(fn: Callable[..., T], world_size: int, *args: Any, timeout: float = 120.0) -> list[T]:
+def run_distributed(fn: Callable[..., T], world_size: int, *args: Any, timeout: float = 300.0) -> list[T]:
     """Call a function on every rank of a gloo group, in processes that live as long as this one.
 
     Args:

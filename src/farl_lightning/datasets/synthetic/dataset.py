@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from farl_lightning.datasets.synthetic.attributes import CELEBA_ATTRIBUTES, celeba_attributes
 from farl_lightning.datasets.synthetic.captions import write_captions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,10 +26,10 @@ class Draws:
     def __init__(self, *name: int | str) -> None:
         text = "\x1f".join(f"{type(part).__name__[0]}{part}" for part in name).encode()
         digest = hashlib.shake_128(text).digest(4 * _WORDS)
-        self._numbers = itertools.chain(struct.unpack(f"<{_WORDS}I", digest), self._more(text))
+        self._numbers: Iterator[int] = itertools.chain(struct.unpack(f"<{_WORDS}I", digest), self._more(text))
 
     @staticmethod
-    def _more(text: bytes) -> itertools.chain[int]:
+    def _more(text: bytes) -> Iterator[int]:
         """Continue the row without end, for names that need many numbers."""
         blocks = (hashlib.shake_128(text + b"\x1f%d" % block).digest(4 * _WORDS) for block in itertools.count(1))
         return itertools.chain.from_iterable(struct.unpack(f"<{_WORDS}I", digest) for digest in blocks)

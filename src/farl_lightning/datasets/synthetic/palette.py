@@ -60,7 +60,11 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     )
 
 
-def vary(colour: Colour, draws: Draws, amount: float = 14.0) -> Colour:
+def vary(colour: Colour, draws: Draws, amount: float = 11.0) -> Colour:
     """Move each channel by up to ``amount``, little enough that the colour keeps its name."""
-    red, green, blue = (min(255, max(0, int(channel + draws.bell(-amount, amount)))) for channel in colour)
-    return red, green, blue
+    red, green, blue = colour
+    return (
+        min(255, max(0, int(red + draws.uniform(-amount, amount)))),
+        min(255, max(0, int(green + draws.uniform(-amount, amount)))),
+        min(255, max(0, int(blue + draws.uniform(-amount, amount)))),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 from farl_lightning.datasets.synthetic.draws import Draws
 from farl_lightning.datasets.synthetic.palette import CLOTH, EYES, HAIR, SKIN, Colour, vary
@@ -11,8 +12,8 @@ from farl_lightning.datasets.synthetic.palette import CLOTH, EYES, HAIR, SKIN, C
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 """The seven basic expressions in the order of AffectNet's first seven labels."""
 
-_SKIN_HAIR = {  # hair colours that go with a skin, by weight
-    "pale": {"black": 1, "brown": 3, "blond": 4, "red": 3},
+_SKIN_HAIR: dict[str, dict[str, float]] = {  # hair colours that go with a skin, by weight
+    "pale": {"black": 1.0, "brown": 3.0, "blond": 4.0, "red": 3.0},
     "light": {"black": 2, "brown": 4, "blond": 4, "red": 2},
     "tan": {"black": 5, "brown": 4, "blond": 1, "red": 0.5},
     "brown": {"black": 7, "brown": 2, "blond": 0.4, "red": 0.2},
@@ -248,10 +249,13 @@ _SHADOWS: tuple[Colour, ...] = ((80, 96, 170), (130, 80, 150), (70, 130, 120), (
 def _wear(
     draws: Draws, probability: float, kinds: dict[str, float], colours: dict[str, Colour] = CLOTH
 ) -> Garment | None:
-    """Put something on, or not; the same count of numbers is drawn either way."""
-    worn, kind, colour = draws.chance(probability), draws.weighted(kinds), draws.choice(tuple(colours))
-    rgb = vary(colours[colour], draws)
-    return Garment(kind, colour, rgb) if worn else None
+    """Put something on, or not."""
+    return _garment(draws, kinds, colours) if draws.chance(probability) else None
+
+
+def _garment(draws: Draws, kinds: dict[str, float], colours: dict[str, Colour]) -> Garment:
+    kind, colour = draws.weighted(kinds), draws.choice(tuple(colours))
+    return Garment(kind, colour, vary(colours[colour], draws))
 
 
 def _glasses(draws: Draws) -> Garment | None:
@@ -263,10 +267,7 @@ def _glasses(draws: Draws) -> Garment | None:
 def _clothes(draws: Draws, person: Identity) -> Garment:
     """Choose what is worn below the neck."""
     kinds = {"t-shirt": 3, "v-neck": 2, "shirt": 2, "suit": 2.0 if person.age > 18 else 0.0, "turtleneck": 1}
-    garment = _wear(draws, 1.0, kinds)
-    if garment is None:  # probability 1 always dresses
-        raise AssertionError
-    return garment
+    return _garment(draws, kinds, CLOTH)
 
 
 def _hair_up(draws: Draws, person: Identity, hat: Garment | None) -> str:
@@ -306,14 +307,14 @@ def _light(draws: Draws) -> Light:
     )
 
 
+_CLOTH_PAIRS = tuple(itertools.permutations(CLOTH, 2))
+
+
 def _backdrop(draws: Draws) -> Backdrop:
     """Draw the background."""
-    names = tuple(CLOTH)
-    first = draws.choice(names)
-    second = draws.choice(tuple(name for name in names if name != first))
+    first, second = draws.choice(_CLOTH_PAIRS)
     kind = draws.weighted({"plain": 3, "gradient": 2, "stripes": 2, "spots": 2})
-    count = 7 + int(draws.uniform(0, 6))
+    count = 7 + int(draws.uniform(0, 6)) if kind == "spots" else 0
     places = tuple((draws.uniform(), draws.uniform(), draws.uniform(0.05, 0.13)) for _ in range(count))
     angle = int(draws.uniform(0, 4))
-    rgb, other = vary(CLOTH[first], draws), vary(CLOTH[second], draws)
-    return Backdrop(kind, first, rgb, second, other, angle, places if kind == "spots" else ())
+    return Backdrop(kind, first, vary(CLOTH[first], draws), second, vary(CLOTH[second], draws), angle, places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def paint_image(layers: list[Layer], backdrop: Backdrop, light: Light, size: int
     _paint_backdrop(draw, backdrop, side)
     for layer in layers:
         if layer.colour is not None:
-            draw.polygon(layer.points, fill=layer.colour)
+            draw.polygon(_coordinates(layer.points), fill=layer.colour)
     return _lit(np.asarray(canvas.reduce(SUPERSAMPLE)), light)
 
 
@@ -53,9 +54,14 @@ def paint_mask(layers: list[Layer], column: str, size: int) -> Pixels:
     for layer in layers:
         label = getattr(layer, column)
         if label is not None:
-            draw.polygon(layer.points, fill=label)
+            draw.polygon(_coordinates(layer.points), fill=label)
     middle = SUPERSAMPLE // 2
     return np.ascontiguousarray(np.asarray(canvas)[middle::SUPERSAMPLE, middle::SUPERSAMPLE])
+
+
+def _coordinates(points: npt.NDArray[np.float32]) -> Any:
+    """Hand points to Pillow, which reads float32 buffers although its types do not say so."""
+    return points
 
 
 def _paint_backdrop(draw: ImageDraw.ImageDraw, backdrop: Backdrop, side: int) -> None:
@@ -71,11 +77,11 @@ def _paint_backdrop(draw: ImageDraw.ImageDraw, backdrop: Backdrop, side: int) ->
             draw.ellipse(box, fill=backdrop.other_rgb)
     elif backdrop.kind == "stripes":
         for polygon in _bands(backdrop.angle, 11, side)[1::2]:
-            draw.polygon(polygon, fill=backdrop.other_rgb)
+            draw.polygon(_coordinates(polygon), fill=backdrop.other_rgb)
     elif backdrop.kind == "gradient":
         count = min(side // 12, 96)
         for step, polygon in enumerate(_bands(backdrop.angle, count, side)):
-            draw.polygon(polygon, fill=mix(backdrop.rgb, backdrop.other_rgb, step / (count - 1)))
+            draw.polygon(_coordinates(polygon), fill=mix(backdrop.rgb, backdrop.other_rgb, step / (count - 1)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,5 +110,10 @@ def _lit(pixels: Pixels, light: Light) -> Pixels:
     gain, slope_x, slope_y, rim = (round(1024 * part) for part in (light.gain, light.slope_x, light.slope_y, light.rim))
     field = gain + ((slope_x * x + slope_y * y - rim * radius) >> 10)
     tint = np.array([round(64 * channel) for channel in light.tint], dtype=np.int32)
-    lit = (pixels * np.maximum(field, 128)[:, :, None] * tint) >> 16
-    return np.minimum(lit, 255).astype(np.uint8)
+    gains = np.repeat(np.maximum(field, 128), 3, axis=1)
+    gains *= np.tile(tint, len(pixels))
+    lit = pixels.reshape(len(pixels), -1).astype(np.int32)
+    lit *= gains
+    lit >>= 16
+    np.minimum(lit, 255, out=lit)
+    return lit.astype(np.uint8).reshape(pixels.shape)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farl_lightning.datasets.synthetic import features, hair, wear
+from farl_lightning.datasets.synthetic import clothes, features, hair, wear
 from farl_lightning.datasets.synthetic.palette import Colour, mix, shade
 from farl_lightning.datasets.synthetic.parameters import Appearance, Identity, Pose
 from farl_lightning.datasets.synthetic.sketch import Array, Curves, Sketch
@@ -44,14 +44,14 @@ def build_scene(person: Identity, look: Appearance, size: int) -> Scene:
     features.add_features(head, person, look)
     hair.add_hair(head, person, look)
     hair.add_beard(head, person, look)
-    wear.neck_top(head, person)
+    clothes.add_neck(head, person)
     if look.glasses is not None:
         wear.add_glasses(head, person, look, look.glasses.kind)
     if look.hat is not None:
         wear.add_hat(head, person, look.hat.kind)
     if look.earrings is not None:
         wear.add_earrings(head, person, look.earrings.kind)
-    wear.add_body(body, person, look)
+    clothes.add_body(body, person, look)
     upright = Pose(0.0, 0.0, 0.0, look.pose.scale, look.pose.x, look.pose.y)
     curves = head.project(look.pose, size).joined(body.project(upright, size))
     return Scene(_Painter(person, look, curves).paint(), curves)
@@ -112,22 +112,22 @@ class _Painter:
 
     def body(self) -> None:
         """Clothes, hair that falls behind the neck, neck."""
-        clothes = self.look.clothes
+        worn = self.look.clothes
         self.put("bun", self.hair, 10, 14)
         self.both("tail", self.hair, (10, 10), (14, 14))
-        self.put("clothes", clothes.rgb, 0, 3)
         self.put("mane", shade(self.hair, 0.72), 10, 14)
+        self.put("clothes", worn.rgb, 0, 3)
         self.put("shirt_front", (240, 240, 240), 0, 3)
         neck = self.joint("neck_top", "neckline")
-        if clothes.kind == "turtleneck":
+        if worn.kind == "turtleneck":
             self.layers.append(Layer(neck, shade(self.skin, 0.86), 0, 1))
             collar = np.concatenate((self.joint("neckline"), self.joint("clothes")[[10, 3]]))
-            self.layers.append(Layer(collar, shade(clothes.rgb, 0.9), 0, 3))
+            self.layers.append(Layer(collar, shade(worn.rgb, 0.9), 0, 3))
         else:
             self.layers.append(Layer(neck, shade(self.skin, 0.90), 0, 1))
         self.put("neck_shadow", shade(self.skin, 0.74))
-        self.both("lapel", shade(clothes.rgb, 0.8), (0, 0), (3, 3))
-        self.both("collar", shade(clothes.rgb, 0.86), (0, 0), (3, 3))
+        self.both("lapel", shade(worn.rgb, 0.8), (0, 0), (3, 3))
+        self.both("collar", shade(worn.rgb, 0.86), (0, 0), (3, 3))
         if self.look.tie is not None:
             self.put("tie", self.look.tie.rgb, 0, 3)
         if self.look.necklace is not None:
@@ -145,8 +145,7 @@ class _Painter:
         towards = np.array([look.light.slope_x * reach, look.light.slope_y * reach])
         lit = np.rint(outline * 0.9 + (0.1 * middle + towards)).astype(np.float32)
         self.layers.append(Layer(lit, skin, None, None))
-        if look.blush:
-            self.both("blush", mix(skin, (226, 70, 70), 0.38))
+        self.both("blush", mix(skin, (226, 70, 70), 0.38))
         self.both("cheekbone", shade(skin, 0.93))
         for name in ("bag", "fold"):
             self.both(name, shade(skin, 0.84))
@@ -168,10 +167,8 @@ class _Painter:
         self.put("moustache", shade(self.hair, 0.86))
         lips = look.lipstick or mix(self.skin, (176, 62, 66), 0.36 if self.person.male else 0.5)
         self.put("inner_mouth", (74, 20, 26), 8, 11)
-        if features.mouth_of(self.person, look).gape > 0.08:
-            if look.expression != 3:
-                self.put("teeth", (246, 244, 236))
-            self.put("tongue", (190, 84, 92))
+        self.put("teeth", (246, 244, 236))
+        self.put("tongue", (190, 84, 92))
         self.put("lower_lip", shade(lips, 1.05), 9, 12)
         self.put("upper_lip", shade(lips, 0.88), 7, 13)
 

@@ -7,6 +7,7 @@ between the eyes. The projection is orthographic.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,14 @@ import numpy.typing as npt
 from farl_lightning.datasets.synthetic.parameters import Pose
 
 Array = npt.NDArray[np.float64]
+Parts = Array | tuple[Array, ...]
 
 _PIVOT_Y, _PIVOT_Z = 0.9, -0.2  # the head turns about the top of the neck
 
 
 def depth(x: Array, y: Array | float) -> Array:
     """Return z on the front of the face: highest in the middle, falling off to the sides."""
-    return 0.62 - 0.5 * x * x - 0.06 * y * y
+    return 0.62 - 0.5 * (x * x) - 0.06 * (y * y)
 
 
 class Curves:
@@ -49,20 +51,44 @@ class Curves:
         return Curves(np.concatenate((self.points, other.points)), self.slices | moved)
 
 
+class _Curve(NamedTuple):
+    name: str
+    x: tuple[Array, ...]
+    y: tuple[Array, ...]
+    z: Array | float
+    length: int
+
+
 class Sketch:
-    """Collects named curves and projects all of them with one product."""
+    """Collects named curves and projects all of them with one product.
+
+    A curve may be given in parts, arrays one after the other; they are joined once, with everything else.
+    """
 
     def __init__(self) -> None:
-        self._alone: list[tuple[str, Array, Array | float, Array | float]] = []
-        self._paired: list[tuple[str, Array, Array | float, Array | float]] = []
+        self._alone: list[_Curve] = []
+        self._paired: list[_Curve] = []
 
-    def add(self, name: str, x: Array, y: Array | float, z: Array | float) -> None:
-        """Add a curve of points (x, y, z); y and z may be one number for all."""
-        self._alone.append((name, x, y, z))
+    def add(self, name: str, x: Parts, y: Parts, z: Array | float | None = None, *, pair: bool = False) -> None:
+        """Add a curve.
 
-    def pair(self, name: str, x: Array, y: Array | float, z: Array | float) -> None:
-        """Add a curve of the image's right half as ``name_right``, and its mirror image as ``name_left``."""
-        self._paired.append((name, x, y, z))
+        Args:
+            name: Its name.
+            x: Coordinates to the image's right.
+            y: Coordinates downwards.
+            z: Coordinates towards the viewer, or one for all points; None lays the curve onto the face.
+            pair: Add it as ``name_right`` (x as given), and its mirror image as ``name_left``.
+        """
+        xs = x if isinstance(x, tuple) else (x,)
+        height = math.nan if z is None else z
+        curve = _Curve(name, xs, y if isinstance(y, tuple) else (y,), height, sum(map(len, xs)))
+        (self._paired if pair else self._alone).append(curve)
+
+    def band(
+        self, name: str, x: Array, first: Array, second: Array, z: Array | float | None = None, *, pair: bool = False
+    ) -> None:
+        """Add the area between two edges over the same x: along the first, back along the second."""
+        self.add(name, (x, x[::-1]), (first, second[::-1]), z, pair=pair)
 
     def project(self, pose: Pose, size: int) -> Curves:
         """Turn the head and put every curve onto the picture.
@@ -71,24 +97,37 @@ class Sketch:
             pose: How the head is turned and where it is.
             size: Side of the picture in pixels.
         """
-        half = sum(len(row[1]) for row in self._paired)
-        space = np.empty((3, 2 * half + sum(len(row[1]) for row in self._alone)))
         slices: dict[str, slice] = {}
-        at = 0
-        for index, (name, x, y, z) in enumerate(self._paired + self._alone):
-            if index == len(self._paired):
-                at = 2 * half
-            part = slice(at, at + len(x))
-            space[0, part], space[1, part], space[2, part] = x, y, z
-            at = part.stop
-            if index < len(self._paired):
-                slices[f"{name}_right"], slices[f"{name}_left"] = part, slice(part.start + half, part.stop + half)
-            else:
-                slices[name] = part
-        space[:, half : 2 * half] = space[:, :half]
+        half = at = sum(curve.length for curve in self._paired)
+        for curve in self._alone:
+            slices[curve.name] = slice(half + at, half + at + curve.length)
+            at += curve.length
+        start = 0
+        for curve in self._paired:
+            stop = start + curve.length
+            slices[f"{curve.name}_right"], slices[f"{curve.name}_left"] = (
+                slice(start, stop),
+                slice(start + half, stop + half),
+            )
+            start = stop
+        flat = self._flat(at)
+        space = np.concatenate((flat[:, :half], flat), axis=1)
         space[0, half : 2 * half] *= -1
         matrix, offset = _projection(pose, size)
         return Curves(space.T @ matrix + offset, slices)
+
+    def _flat(self, count: int) -> Array:
+        """Join all curves: (3, count), each pair once."""
+        curves = self._paired + self._alone
+        flat = np.empty((3, count))
+        np.concatenate([part for curve in curves for part in curve.x], out=flat[0])
+        np.concatenate([part for curve in curves for part in curve.y], out=flat[1])
+        at = 0
+        for curve in curves:
+            flat[2, at : at + curve.length] = curve.z
+            at += curve.length
+        np.copyto(flat[2], depth(flat[0], flat[1]), where=np.isnan(flat[2]))
+        return flat
 
 
 def _projection(pose: Pose, size: int) -> tuple[Array, Array]:

@@ -45,7 +45,7 @@ def test_attention_masks_pass_through(pair, options):
     torch.testing.assert_close(block(x, **options), plain(x, **options))
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_class_only(pair, count):
     block, plain = pair
     x = torch.randn(3, 5, 12, dtype=torch.float64)

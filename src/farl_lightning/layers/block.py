@@ -40,6 +40,8 @@ class QueryBlock(Block):  # type: ignore[misc]
             return self._finish(_take(x, at), _take(query.transpose(1, 2), at).transpose(1, 2), key, value)
         if not class_only:
             return self._finish(x, query, key, value, attn_mask, is_causal)
+        if class_only == x.shape[0]:
+            return self._finish(x[:, :1], query[:, :, :1], key, value), x[:0]
         sizes = [class_only, x.shape[0] - class_only]
         (x0, x1), (q0, q1) = x.split(sizes), query.split(sizes)
         (k0, k1), (v0, v1) = key.split(sizes), value.split(sizes)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from farl_lightning.callbacks.folder import run_folder
 from farl_lightning.errors import ConfigError
 from farl_lightning.types import FaceSpec
-from farl_lightning.visualization import caption_ranking, hide_patches, image_grid, save_png, to_pixels
+from farl_lightning.visualization import RankedCaption, caption_ranking, hide_patches, image_grid, save_png, to_pixels
 from farl_lightning.visualization.grid import Pixels
 
 
@@ -22,7 +22,7 @@ class ImagePanels(L.Callback):
 
     ``pictures/masked_image_step<n>.png``: images, what is left after masking, and what the model fills in (when its
     target has pixels). ``pictures/caption_ranking_step<n>.png``: images beside the captions of the batch that the
-    model ranks first, the right one in green. A task takes part through its methods ``reconstruct(batch)`` and
+    model ranks first, and their own in green wherever it stands. A task takes part through its methods ``reconstruct(batch)`` and
     ``caption_similarity(batch)``.
 
     Args:
@@ -96,29 +96,42 @@ class ImagePanels(L.Callback):
         """Image, masked image and, where possible, reconstruction, side by side."""
         if "patch_mask" not in batch or not hasattr(pl_module, "reconstruct"):
             return None
-        few = {key: batch[key][: self.count] for key in ("image", "patch_mask")}
+        chosen = self._spread(len(batch["image"]))
+        few = {key: batch[key][chosen] for key in ("image", "patch_mask")}
         images = to_pixels(few["image"], spec.mean, spec.std)
         columns = [images, hide_patches(images, few["patch_mask"])]
         filled: Tensor | None = pl_module.reconstruct(few)
         if filled is not None:
             columns.append(to_pixels(filled, spec.mean, spec.std))
         rows = [list(row) for row in zip(*columns, strict=True)]
+        captions = [batch["caption"][index] for index in chosen] if "caption" in batch else []
         titles = ["image", "masked", "filled in"][: len(columns)]
-        return image_grid(rows, titles=titles, captions=batch.get("caption", [])[: self.count], title=f"Step {step}")
+        return image_grid(rows, titles=titles, captions=captions, title=f"Step {step}")
 
     def _caption_ranking(self, pl_module: Any, batch: Any, spec: FaceSpec, step: int) -> Pixels | None:
         """Images beside the captions that are most similar to them."""
         similarity = pl_module.caption_similarity(batch) if hasattr(pl_module, "caption_similarity") else None
         if similarity is None or "caption" not in batch:
             return None
-        texts, ranked = batch["caption"], []
-        for index, row in enumerate(similarity[: self.count].float().cpu()):
-            best = row.argsort(descending=True).tolist()
-            distinct = list({texts[i]: i for i in reversed(best)}.values())[::-1][: self.captions]
-            ranked.append([(texts[i], float(row[i]), texts[i] == texts[index]) for i in distinct])
-        images = to_pixels(batch["image"][: self.count], spec.mean, spec.std)
+        texts, chosen = batch["caption"], self._spread(len(batch["image"]))
+        rows = similarity[chosen].float().cpu()
+        ranked = [self._best(row, texts, texts[index]) for index, row in zip(chosen, rows, strict=True)]
+        images = to_pixels(batch["image"][chosen], spec.mean, spec.std)
         title = f"Captions ranked first among {len(set(texts))}, step {step}"
         return caption_ranking(list(images), ranked, title=title)
+
+    def _best(self, similarity: Tensor, texts: list[str], own: str) -> list[RankedCaption]:
+        """Return the captions ranked first, equal ones once, and the image's own wherever it stands."""
+        order = similarity.argsort(descending=True).tolist()
+        distinct = list(dict.fromkeys(texts[index] for index in order))
+        values = {texts[index]: float(similarity[index]) for index in reversed(order)}
+        lines = [RankedCaption(rank, text, values[text], text == own) for rank, text in enumerate(distinct, 1)]
+        return [line for line in lines if line.rank <= self.captions or line.own]
+
+    def _spread(self, size: int) -> list[int]:
+        """Return rows spread over a batch: neighbours are often pictures of one person."""
+        count = min(self.count, size)
+        return [round(place * size / count) for place in range(count)]
 
     def _publish(self, trainer: L.Trainer, name: str, picture: Pixels, step: int) -> None:
         """Write the file, and hand the picture to the loggers that take images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,12 +118,12 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return metrics as an aligned table: name, value, baseline, difference and its interval.
 
     Args:
-        metrics: By name, as :func:`with_reference` returns them. A metric that is only another's baseline, and
-            what the trainer logs of its own accord, is left out.
+        metrics: By name, as :func:`with_reference` returns them. Shown are those of validation and test that are
+            not only another's baseline, in natural order.
     """
     rows = [("metric", "value", "baseline", "difference", "95 % interval")]
-    for name, entry in metrics.items():
-        if name.startswith(("train/", "data/")) or name.endswith(("_majority", "_majority_share", "_balanced")):
+    for name, entry in sorted(metrics.items(), key=lambda item: _natural(item[0])):
+        if not name.startswith(("val/", "test/")) or name.endswith(("_majority", "_majority_share", "_balanced")):
             continue
         baseline = f"{_number(entry.get('baseline'))} {entry.get('kind', '')}" if "baseline" in entry else ""
         interval = f"{_number(entry['low'], True)} .. {_number(entry['high'], True)}" if "low" in entry else ""
@@ -149,6 +150,11 @@ def merge_section(path: Path, stage: str, section: dict[str, Any]) -> None:
     scratch = path.with_suffix(".tmp")  # a reader never meets half a file
     scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     scratch.replace(path)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``r5`` before ``r10``."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _number(value: float | None, signed: bool = False) -> str:

@@ -6,9 +6,11 @@ from typing import Any, TypedDict
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from farl_lightning.functional.random import derive_seed
@@ -127,6 +129,24 @@ class BaseTask(Configurable, L.LightningModule):
         optimizer = build_optimizer(self.model, self.optim, fused=self.trainer.precision != "16-mixed")
         schedule = build_schedule(optimizer, self.optim, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @override
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer is set; before a fused optimiser under bfloat16 autocast, too.
+
+        Lightning refuses the latter, because under float16 a fused optimiser un-scales gradients after clipping.
+        Under bfloat16 there is no scale.
+        """
+        if self.trainer.precision != "bf16-mixed":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     @override
     def setup(self, stage: str) -> None:

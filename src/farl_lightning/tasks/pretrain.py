@@ -193,7 +193,7 @@ class PretrainTask(BaseTask):
         size, encoder = tuple(batch["image"].shape[-2:]), self.model.clip.image_encoder
         if size != (encoder.image_size, encoder.image_size):
             raise ConfigError(
-                f"the data makes images of {size[1]} x {size[0]} pixels (data.transform.image_size), but the image tower "
+                f"the data makes images of {size[1]} x {size[0]} pixels (data.transform.image_size), but the tower "
                 f"takes {encoder.image_size} x {encoder.image_size} (model.clip.image.image_size); set both to the same"
             )
         self._checked = True

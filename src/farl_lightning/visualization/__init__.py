@@ -1,6 +1,7 @@
 """Pictures for people: the only room that draws with matplotlib."""
 
 from farl_lightning.visualization.grid import (
+    RankedCaption,
     caption_ranking,
     contact_sheet,
     hide_patches,
@@ -9,4 +10,4 @@ from farl_lightning.visualization.grid import (
     to_pixels,
 )
 
-__all__ = ["caption_ranking", "contact_sheet", "hide_patches", "image_grid", "save_png", "to_pixels"]
+__all__ = ["RankedCaption", "caption_ranking", "contact_sheet", "hide_patches", "image_grid", "save_png", "to_pixels"]

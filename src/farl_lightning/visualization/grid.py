@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -127,18 +127,25 @@ def contact_sheet(
     return render(figure)
 
 
+class RankedCaption(NamedTuple):
+    """A caption as a model ranks it for an image."""
+
+    rank: int
+    """1 for the best."""
+    text: str
+    similarity: float
+    own: bool
+    """Whether it belongs to the image."""
+
+
 def caption_ranking(
-    images: Sequence[Pixels],
-    ranked: Sequence[Sequence[tuple[str, float, bool]]],
-    *,
-    cell: float = 1.7,
-    title: str = "",
+    images: Sequence[Pixels], ranked: Sequence[Sequence[RankedCaption]], *, cell: float = 1.7, title: str = ""
 ) -> Pixels:
-    """Draw images beside the captions that a model ranks first.
+    """Draw images beside captions in the order of a model; an image's own caption is marked.
 
     Args:
         images: (H, W, 3) uint8 each.
-        ranked: For each image its captions, best first: text, similarity, whether it is the image's own.
+        ranked: For each image its captions, best first.
         cell: Side of an image in inches of 100 pixels.
         title: Title of the whole picture.
 
@@ -151,13 +158,17 @@ def caption_ranking(
         left.axis("off")
         right.axis("off")
         show(left, image)
-        step = 1.0 / max(1, len(captions))
-        for place, (text, similarity, own) in enumerate(captions):
-            words = _wrapped(text, 96, lines=1)
-            line = f"{'✓' if own else ' '} {similarity:+.2f}  {words}"
-            style = {"color": _GOOD, "weight": "bold"} if own else {"color": _PLAIN}
-            right.text(0.0, 1 - step * (place + 0.5), line, transform=right.transAxes, va="center", fontsize=8, **style)
+        for line, caption in enumerate(captions):
+            _write_ranked(right, caption, 1 - (line + 0.5) / len(captions))
     return render(figure)
+
+
+def _write_ranked(axis: Axes, caption: RankedCaption, height: float) -> None:
+    """Write one line of a ranking: mark, rank, similarity, text."""
+    style: dict[str, Any] = {"color": _GOOD, "weight": "bold"} if caption.own else {"color": _PLAIN}
+    cells = [(0.0, "✓" if caption.own else ""), (0.025, f"{caption.rank}."), (0.075, f"{caption.similarity:+.2f}")]
+    for position, text in [*cells, (0.135, _wrapped(caption.text, 92, lines=1))]:
+        axis.text(position, height, text, transform=axis.transAxes, va="center", fontsize=8, **style)
 
 
 def show(axis: Axes, image: Pixels, title: str = "") -> None:

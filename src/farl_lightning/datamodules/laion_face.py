@@ -21,9 +21,10 @@ from farl_lightning.datasets.laion_face import (
     needs_faces,
     sample_count,
 )
-from farl_lightning.datasets.shard_list import list_shards
+from farl_lightning.datasets.shard_list import is_local, list_shards
 from farl_lightning.datasets.source import Entry, Replica
 from farl_lightning.datasets.stream import ShardStream
+from farl_lightning.datasets.tar import count_samples
 from farl_lightning.errors import ConfigError, DataError
 from farl_lightning.transforms.collate import collate_pretrain
 from farl_lightning.transforms.pretrain import PretrainTransform, PretrainTransformConfig
@@ -165,11 +166,11 @@ class LaionFaceDataModule(BaseDataModule):
             return self.samples_per_epoch
         if (count := sample_count(self._train_list)) is not None:
             return count
-        if len(self._train_list) <= COUNTED_SHARDS:
-            return sum(1 for _ in LaionFace(self._train_list, reader=self._reader))
+        if len(self._train_list) <= COUNTED_SHARDS and all(map(is_local, self._train_list)):
+            return sum(map(count_samples, self._train_list))
         raise ConfigError(
-            f"samples_per_epoch is not set, and {len(self._train_list)} shards have no *_stats.json beside them to count "
-            "from: state how many samples make an epoch"
+            f"samples_per_epoch is not set, and the {len(self._train_list)} shards have no *_stats.json beside them to "
+            "count from: state how many samples make an epoch"
         )
 
     @cached_property

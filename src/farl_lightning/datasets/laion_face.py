@@ -216,19 +216,23 @@ class LaionFace(IterableDataset[Picture]):
         """Yield the pictures, still encoded."""
         self.drops = []
         for shard, name in zip(self.shards, self._names, strict=True):
-            try:
-                for raw in read_shard(shard):
-                    yield from self._pictures(raw, name)
-            except BadSample as bad:  # noqa: PERF203  -- one shard, not one sample
-                self.drops.append(bad.to_drop(name))
+            yield from read_pictures(shard, name, self._reader, self.drops)
 
-    def _pictures(self, raw: RawSample, name: str) -> Sequence[Picture]:
-        """Return the pictures of a sample; none if it is a bad one."""
-        try:
-            return self._reader(raw, name)
-        except BadSample as bad:
-            self.drops.append(bad.to_drop(f"{name}/{raw.key}"))
-            return ()
+
+def read_pictures(shard: str, name: str, reader: PictureReader, drops: list[Drop]) -> Iterator[Picture]:
+    """Yield the pictures of one shard in their order, still encoded.
+
+    Args:
+        shard: Path or URL.
+        name: What samples are called after.
+        reader: Finds pictures, captions and faces.
+        drops: Is added to when something cannot be used.
+    """
+    try:
+        for raw in read_shard(shard):
+            yield from _usable(raw, name, reader, drops)
+    except BadSample as bad:
+        drops.append(bad.to_drop(name))
 
 
 class HeldPictures:
@@ -281,6 +285,15 @@ def needs_faces(crop: str) -> bool:
         crop: See :class:`~farl_lightning.transforms.crop.FaceCrop`.
     """
     return crop in ("box", "align")
+
+
+def _usable(raw: RawSample, name: str, reader: PictureReader, drops: list[Drop]) -> Sequence[Picture]:
+    """Return the pictures of a sample; none if it is a bad one."""
+    try:
+        return reader(raw, name)
+    except BadSample as bad:
+        drops.append(bad.to_drop(f"{name}/{raw.key}"))
+        return ()
 
 
 def _metadata(raw: RawSample, required: bool) -> dict[str, Any]:

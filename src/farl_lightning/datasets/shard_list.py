@@ -33,6 +33,7 @@ _URL = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+):(//)?")
 _SCHEMES = ("s3", "gs", "http", "https", "hf", "ais", "sftp", "ftps", "scp", "file", "pipe")
 _SPLIT = re.compile(r"split_0*(\d+)(?=/|\\|$)")
 _LIST_SUFFIXES = (".txt", ".list")
+_LOOKED_AT = 16  # so many names are looked for before anything starts
 _BUFFER = 1 << 17  # larger reads by the kernel's own read-ahead; a larger buffer makes skipping slow
 
 
@@ -53,9 +54,11 @@ def list_shards(shards: ShardSpec, subset: str | None = None) -> list[str]:
         ConfigError: If a URL scheme or subset is unknown, or a list file holds a ``pipe:`` command.
     """
     entries = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    found = list(dict.fromkeys(shard for entry in entries for shard in _expand(os.fspath(entry))))
+    found = _trusted(os.fspath(entry) for entry in entries)
     if not found:
         raise DatasetNotFoundError(f"no shards: the list of shards is empty. {HOW_TO_GET}")
+    if not any(not is_local(shard) or os.path.exists(shard) for shard in found[:_LOOKED_AT]):
+        return _missing(found[0], "and those after it do not exist" if len(found) > 1 else "does not exist")
     return found if subset is None else _take_subset(found, subset)
 
 
@@ -121,9 +124,16 @@ def _expand(entry: str, from_list: str | None = None) -> list[str]:
         return names
     if len(names) == 1:
         return _expand_path(names[0])
-    if not any(glob.has_magic(name) for name in names):  # too many to look at each: one that is not there is counted
-        return names if os.path.exists(names[0]) else _missing(names[0])
-    return [shard for name in names for shard in _expand_path(name)]
+    return _trusted(names)
+
+
+def _trusted(entries: Iterable[str], from_list: str | None = None) -> list[str]:
+    """Expand entries, but take plain names of tar files at their word.
+
+    To ask for each of 40,000 files would take minutes on a network; one that is not there is counted in its turn.
+    """
+    expanded = ([entry] if _is_plain(entry) else _expand(entry, from_list) for entry in entries)
+    return list(dict.fromkeys(shard for shards in expanded for shard in shards))
 
 
 def _expand_path(entry: str) -> list[str]:
@@ -159,13 +169,11 @@ def _read_list(path: str) -> list[str]:
     lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
     base = os.path.dirname(path)
     entries = [line for line in lines if line and not line.startswith("#")]
-    placed = (entry if _scheme(entry) else os.path.join(base, entry) for entry in entries)
-    # names in a list are taken at their word: asking for each of 40,000 files would take minutes on a network
-    return [s for entry in placed for s in ([entry] if _is_plain(entry) else _expand(entry, from_list=path))]
+    return _trusted((entry if _scheme(entry) else os.path.join(base, entry) for entry in entries), from_list=path)
 
 
 def _is_plain(entry: str) -> bool:
-    """Whether an entry of a list file is the name of one local tar file."""
+    """Whether an entry is the name of one local tar file."""
     return entry.endswith(".tar") and _scheme(entry) is None and "{" not in entry and not glob.has_magic(entry)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -79,6 +80,23 @@ def read_shard(
         _close(stream)
 
 
+def count_samples(shard: str) -> int:
+    """Count the samples of a shard by its headers, the bad ones included; a broken shard counts as far as it goes.
+
+    Args:
+        shard: Path or URL.
+    """
+    try:
+        stream = open_shard(shard)
+    except (OSError, ValueError):
+        return 0
+    reader = _Reader(stream, first=sys.maxsize, part=(0, 1), limit=0)
+    with contextlib.suppress(BadSample, OSError, ValueError):
+        next(reader.samples(), None)
+    _close(stream)
+    return reader.count
+
+
 class _Member(NamedTuple):
     """What matters of a file's header."""
 
@@ -95,20 +113,29 @@ class _Reader:
         self._first, self._part = first, part
         self._size = os.fstat(stream.fileno()).st_size if _seekable(stream) else None
         self._position = 0
+        self.count = 0
 
     def samples(self) -> Iterator[RawSample]:
         """Group files into samples."""
         seen: set[str] = set()
         sample: _Group | None = None
-        for member in self._members():
-            stem, _, suffix = _split(member.name)
-            if sample is None or sample.key != stem or suffix in sample.suffixes:
-                if sample is not None and self._wants(sample.ordinal):
-                    yield sample.finish()
-                sample = _Group(stem, sample.ordinal + 1 if sample else 0, stem in seen)
-                seen.add(stem)
-            sample.suffixes.add(suffix)
-            self._take(member, suffix, sample)
+        kinds: set[str] = set()  # the suffixes of the sample before
+        try:
+            for member in self._members():
+                stem, _, suffix = _split(member.name)
+                if sample is None or sample.key != stem or suffix in sample.suffixes:
+                    if sample is not None and self._wants(sample.ordinal):
+                        yield sample.finish()
+                    kinds = sample.suffixes if sample else kinds
+                    sample = _Group(stem, self.count, stem in seen)
+                    seen.add(stem)
+                    self.count += 1
+                self._take(member, suffix, sample)
+                sample.suffixes.add(suffix)
+        except (BadSample, OSError, ValueError):
+            if sample is not None and sample.suffixes == kinds and self._wants(sample.ordinal):
+                yield sample.finish()  # as complete as the one before it
+            raise
         if sample is None:
             raise BadSample(SHARD_EMPTY, "an archive without files")
         if self._wants(sample.ordinal):

@@ -327,7 +327,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{shown}: a config is a mapping such as 'trainer: {{max_steps: 10}}', not a {type(tree).__name__}")
+        raise ConfigError(
+            f"{shown}: a config is a mapping such as 'trainer: {{max_steps: 10}}', not a {type(tree).__name__}"
+        )
     return tree, {key: f"{shown}:{line}" for key, line in _lines((), node)}
 
 

@@ -89,7 +89,9 @@ def _load(file: Path) -> dict[str, Any]:
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"checkpoint '{file}' cannot be read; it may be cut off or no checkpoint: {reason}") from error
+        raise CheckpointError(
+            f"checkpoint '{file}' cannot be read; it may be cut off or no checkpoint: {reason}"
+        ) from error
     return saved if isinstance(saved, dict) else {}
 
 
@@ -107,7 +109,9 @@ def _nearest(path: Path) -> str:
     here = sorted(str(other) for other in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
     if here:
         return did_you_mean(str(path), here)
-    runs = sorted(Path("runs").rglob("*.ckpt"), key=lambda other: other.stat().st_mtime) if Path("runs").is_dir() else []
+    runs = (
+        sorted(Path("runs").rglob("*.ckpt"), key=lambda other: other.stat().st_mtime) if Path("runs").is_dir() else []
+    )
     return f"The newest one here is '{runs[-1]}'." if runs else ""
 
 

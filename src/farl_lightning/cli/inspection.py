@@ -34,7 +34,9 @@ class StepInspector(L.Callback):
         self.bad_gradient: list[str] = []
         self._counter = FlopCounterMode(display=False)
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Describe the batch and begin to count."""
         self.batch = list(describe_batch(batch))
         self.samples = batch_size(batch)
@@ -58,7 +60,8 @@ class StepInspector(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop counting; the state of the optimiser is complete after its first step."""
+        """Stop counting, and the run; the state of the optimiser is complete after its first step."""
+        trainer.should_stop = True
         self._counter.__exit__(None, None, None)
         self.seconds = time.perf_counter() - self.seconds
         self.flops = self._counter.get_total_flops()
@@ -148,7 +151,13 @@ def describe_group(group: dict[str, Any], names: dict[int, str]) -> dict[str, An
 
 def describe_batch(batch: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield key and description of every entry of a batch: shape, dtype, range."""
-    items = batch.items() if isinstance(batch, dict) else enumerate(batch) if isinstance(batch, list | tuple) else [("", batch)]
+    items = (
+        batch.items()
+        if isinstance(batch, dict)
+        else enumerate(batch)
+        if isinstance(batch, list | tuple)
+        else [("", batch)]
+    )
     for key, value in items:
         name = f"{prefix}{key}"
         if isinstance(value, Tensor):

@@ -8,21 +8,19 @@ import os
 import pkgutil
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
-from farl_lightning.cli.arguments import Problem, Raw, Settings, UsageError
+from farl_lightning.cli.arguments import Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import Difference, SavedRun, differences, read_run
 from farl_lightning.cli.schema import check_settings, dotted, parameters, resolve_class
 from farl_lightning.cli.trainer import CHECK_TRAINER, FarlTrainer
-from farl_lightning.errors import ConfigError
 
 _ROOMS = ("tasks", "objectives", "models", "datamodules", "callbacks")
 _HANDED_OVER = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
@@ -42,7 +40,10 @@ def run(settings: Settings) -> None:
     import_classes()
     saved = None if settings.informs else read_run(_text(settings.tree.get("ckpt_path")))
     if not settings.informs:
-        if problems := [*check_settings(settings, _hints(settings.verb), FarlTrainer, _choices()), *_missing(settings, saved)]:
+        if problems := [
+            *check_settings(settings, _hints(settings.verb), FarlTrainer, _choices()),
+            *_missing(settings, saved),
+        ]:
             raise UsageError(problems)
         _check_same_class(settings, saved)
     FarlCLI(settings, saved)
@@ -60,7 +61,9 @@ def import_classes() -> None:
         try:
             plugin.load()
         except Exception as error:  # a broken package of someone else must not stop this one
-            print(f"plugin '{plugin.name}' ({plugin.value}) is left out: {type(error).__name__}: {error}", file=sys.stderr)
+            print(
+                f"plugin '{plugin.name}' ({plugin.value}) is left out: {type(error).__name__}: {error}", file=sys.stderr
+            )
 
 
 def _text(value: Any) -> str | None:
@@ -106,7 +109,9 @@ def _missing(settings: Settings, saved: SavedRun | None) -> list[Problem]:
             text = f"no {name} is named; give --config (farl-lightning configs lists them) or --{name} CLASS"
         problems.append(Problem("", text))
     if settings.verb == "fit" and saved is not None and "trainer" not in settings.tree:
-        near = next((folder / "config.yaml" for folder in saved.path.parents if (folder / "config.yaml").is_file()), None)
+        near = next(
+            (folder / "config.yaml" for folder in saved.path.parents if (folder / "config.yaml").is_file()), None
+        )
         problems.append(Problem("", f"to continue a run, give its config too: --config {near or 'CONFIG'}"))
     return problems
 
@@ -195,7 +200,9 @@ class FarlCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the verb at hand alone: building the parser of a verb takes half a second."""
-        return {self.settings.verb: _HANDED_OVER & {p.name for p in parameters(getattr(FarlTrainer, self.settings.verb))}}
+        return {
+            self.settings.verb: _HANDED_OVER & {p.name for p in parameters(getattr(FarlTrainer, self.settings.verb))}
+        }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, model and data; none is required here, since a checkpoint may bring them."""
@@ -232,7 +239,9 @@ class FarlCLI(LightningCLI):
             return
         found = []
         if self.saved.model is not None and self._section("model") is not None:
-            found = differences(self.saved.model["init_args"], self._section("model").get("init_args"), ("model", "init_args"))
+            found = differences(
+                self.saved.model["init_args"], self._section("model").get("init_args"), ("model", "init_args")
+            )
         if found and not self.config[self.settings.verb].get("ckpt_override"):
             raise UsageError([*map(self._conflict, found), Problem("", self._way_out())])
         for difference in found:
@@ -260,10 +269,8 @@ class FarlCLI(LightningCLI):
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
         if self.settings.verb in _NO_MODEL:
             config.model = None
-        if self.settings.verb in _EVALUATION and self.saved is not None and "weights" in config.model.init_args:
-            config.model.init_args.weights = None  # the checkpoint holds all weights; the file may be elsewhere
-        if self.settings.verb == "check":
-            _shrink(config.data.init_args)
+        if self.settings.verb in ("check", "preview"):
+            _shrink(config.data.init_args, 2 if self.settings.verb == "check" else config.count)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer; ``check`` and ``preview`` take one process and write no run folder."""
@@ -276,9 +283,14 @@ class FarlCLI(LightningCLI):
         rank_zero_info(self.trainer.headline(self.settings.verb, self._section("seed_everything")))
 
 
-def _shrink(arguments: Any) -> None:
-    """Reduce the data to two samples, loaded in this process."""
-    for name, value in (("batch_size", 2), ("num_workers", 0)):
+def _shrink(arguments: Namespace, samples: int) -> None:
+    """Reduce the data to a few samples, loaded in this process and none ahead of time."""
+    small = {
+        "batch_size": max(1, min(samples, arguments.get("batch_size") or samples)),
+        "num_workers": 0,
+        "cache": False,
+    }
+    for name, value in small.items():
         if name in arguments:
             arguments[name] = value
 
@@ -286,5 +298,7 @@ def _shrink(arguments: Any) -> None:
 def _shorten(message: str) -> str:
     """Keep what a person needs of a message of jsonargparse."""
     lines = [line.rstrip() for line in message.splitlines() if line.strip()]
-    keep = [line for line in lines if not line.lstrip().startswith(("Given value type", "Problem with given class_path"))]
+    keep = [
+        line for line in lines if not line.lstrip().startswith(("Given value type", "Problem with given class_path"))
+    ]
     return "\n  ".join(keep[:6])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 # beginnings of log lines; what they say is either advertising, or said better by our own first line
 _LINES = (
@@ -68,23 +66,6 @@ def quiet() -> None:
     for handler in _handlers():
         if not any(isinstance(known, _DropLines) for known in handler.filters):
             handler.addFilter(drop)
-
-
-@contextmanager
-def without_lines(*beginnings: str) -> Iterator[None]:
-    """Drop more log lines of Lightning for a while.
-
-    Args:
-        beginnings: Their first words.
-    """
-    drop = _DropLines(beginnings)
-    for handler in _handlers():
-        handler.addFilter(drop)
-    try:
-        yield
-    finally:
-        for handler in _handlers():
-            handler.removeFilter(drop)
 
 
 def _handlers() -> list[logging.Handler]:

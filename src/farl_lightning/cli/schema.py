@@ -189,7 +189,9 @@ def resolve_class(name: str, bases: list[type]) -> type:
     found = class_names(bases)
     if name not in found:
         hint = did_you_mean(name, suggestions(bases))
-        own = "" if hint.startswith("Did") else " A class of your own is named with its module, such as mymodule.MyClass."
+        own = (
+            "" if hint.startswith("Did") else " A class of your own is named with its module, such as mymodule.MyClass."
+        )
         raise ConfigError(f"there is no {_or(bases)} called '{name}'. {hint}{own}".replace(". .", "."))
     if len(found[name]) > 1:
         paths = ", ".join(sorted(_path(kind) for kind in found[name]))
@@ -248,7 +250,11 @@ def _import_hint(name: str, error: ImportError, bases: list[type]) -> str:
     """Say why a module cannot be imported."""
     short = name.rpartition(".")[2]
     found = class_names(bases)
-    hint = f"Did you mean '{_path(found[short][0])}'?" if short in found else "Modules are looked up in the current folder too."
+    hint = (
+        f"Did you mean '{_path(found[short][0])}'?"
+        if short in found
+        else "Modules are looked up in the current folder too."
+    )
     return f"class '{name}' cannot be imported: {error}. {hint}"
 
 
@@ -281,7 +287,11 @@ def _item_hint(members: list[Any]) -> Any:
     """Return the annotation of a sequence's items, or None if items need no look of their own."""
     for member in members:
         arguments = get_args(member)
-        if get_origin(member) in _SEQUENCES and len(arguments) in (1, 2) and (len(arguments) == 1 or arguments[1] is ...):
+        if (
+            get_origin(member) in _SEQUENCES
+            and len(arguments) in (1, 2)
+            and (len(arguments) == 1 or arguments[1] is ...)
+        ):
             if any(_is_class(inner) or dataclasses.is_dataclass(inner) for inner in _members(arguments[0])):
                 return arguments[0]
     return None

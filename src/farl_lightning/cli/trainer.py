@@ -14,19 +14,17 @@ CHECK_TRAINER: dict[str, Any] = {
     "num_nodes": 1,
     "logger": False,
     "fast_dev_run": False,
-    "max_epochs": None,
-    "max_steps": 1,
-    "limit_train_batches": 1,
+    "min_epochs": None,
+    "min_steps": None,
     "limit_val_batches": 0,
     "num_sanity_val_steps": 0,
-    "val_check_interval": 1.0,
     "accumulate_grad_batches": 1,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "profiler": None,
 }
-"""Settings of the Trainer for one step of one process."""
+"""Settings of the Trainer for one process that keeps nothing. Its length stays: schedules are built from it."""
 
 
 class FarlTrainer(L.Trainer):
@@ -51,18 +49,17 @@ class FarlTrainer(L.Trainer):
             CheckpointError: If the checkpoint's weights do not fit the task.
         """
         from farl_lightning.cli.inspection import StepInspector, check_fits
-        from farl_lightning.cli.quiet import without_lines
 
         inspector = StepInspector()
         self.callbacks.append(inspector)
-        with without_lines("`Trainer.fit` stopped"):
-            self.fit(model, datamodule=datamodule)
+        self.fit(model, datamodule=datamodule)
         if ckpt_path is not None:
             check_fits(model, ckpt_path)
         print(inspector.report(model))
 
     def preview(
         self,
+        model: L.LightningModule | None,  # noqa: ARG002  # Lightning hands one to every verb; here none was built
         datamodule: L.LightningDataModule,
         output: Path = Path("preview.png"),
         count: int = 8,
@@ -72,6 +69,7 @@ class FarlTrainer(L.Trainer):
         """Draw the first training batch after augmentation as one picture.
 
         Args:
+            model: Not used.
             datamodule: The data.
             output: The picture to write, PNG.
             count: Samples to draw.

@@ -62,8 +62,10 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """``"holds"``, ``"DOES NOT HOLD"`` or ``"not applicable"``."""
-        return "not applicable" if self.holds is None else "holds" if self.holds else "DOES NOT HOLD"
+        """``"holds"``, ``"DOES NOT HOLD"``, ``"not applicable"``, or ``"reported"`` where that is the whole goal."""
+        if self.holds is None:
+            return "reported" if self.goal.startswith("reported") else "not applicable"
+        return "holds" if self.holds else "DOES NOT HOLD"
 
 
 def interleave(runs: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, Timing]:

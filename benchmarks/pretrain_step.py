@@ -100,6 +100,7 @@ def run_contrast(work: Workload, options: argparse.Namespace) -> Report:
         part = _measure([peer, ours, full], work, options)
         report.timings |= part.timings
         report.details |= part.details
+        report.verdicts += part.verdicts
         for side in (ours, full):
             name = f"b. {side.name}"
             report.verdicts.append(
@@ -127,6 +128,8 @@ def _measure(sides: Sequence[Side], work: Workload, options: argparse.Namespace)
             "share_of_peak": rate / top,
             **side.page_faults(),
         }
+        share = f"{rate / top:.0%} of {top / 1e9:.0f} GFLOP/s"
+        report.verdicts.append(Verdict(f"c. share of the GEMM peak, {side.name}", "reported", share, None))
     _print_steps(report, len(work.targets))
     return report
 

@@ -265,5 +265,5 @@ def same_numbers(ours: Side, peer: Side, tolerance: float = 1e-3) -> Verdict:
     """Judge :func:`compare` and put it into words."""
     differences = compare(ours, peer)
     words = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-    name = f"{ours.name}: same numbers as {peer.name}"
+    name = f"same numbers: {ours.name} and {peer.name}"
     return Verdict(name, f"within {tolerance:g}", words, max(differences.values()) <= tolerance)

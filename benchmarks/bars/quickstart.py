@@ -1,0 +1,96 @@
+"""The quickstart learns: ``farl-lightning fit --config pretrain.yaml``, judged by its own ``results.json``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any, NamedTuple
+
+from benchmarks.registry import Outcome, Proof, bar, program
+
+_SHORT = [
+    "--trainer.max_steps=2",
+    "--data.init_args.train_count=128",
+    "--data.init_args.val_count=64",
+    "--model.init_args.optim.warmup_steps=1",
+]
+
+
+class Quickstart(NamedTuple):
+    """What the run left behind: wall seconds, and the ``fit`` section of its results."""
+
+    seconds: float
+    fit: dict[str, Any]
+
+    def metric(self, name: str) -> dict[str, Any]:
+        """Return a metric with what stands beside it; its validation name goes without ``val/``."""
+        entry: dict[str, Any] = self.fit["metrics"][f"val/{name}"]
+        return entry
+
+    @property
+    def faces(self) -> int:
+        """Unseen faces it was evaluated on."""
+        return int(self.fit["settings"]["data"]["val_count"])
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the codebook that masked patches are guessed from."""
+        target = self.fit["settings"]["model"]["objectives"]["masked_image"]["init_args"]["target"]
+        return int(target["init_args"]["vocab_size"])
+
+
+def quickstart(proof: Proof) -> Quickstart:
+    """Run it once for all bars of this file."""
+    return proof.once("quickstart", lambda: _run(proof))
+
+
+def _run(proof: Proof) -> Quickstart:
+    """Run in an empty folder, as a stranger would, and read the results."""
+    folder = proof.folder / "quickstart"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = [program("farl-lightning"), "fit", "--config", "pretrain.yaml", *(_SHORT if proof.short else [])]
+    finished = proof.run("quickstart", command, cwd=folder).check()
+    (results,) = folder.rglob("results.json")
+    return Quickstart(finished.seconds, json.loads(results.read_text(encoding="utf-8"))["fit"])
+
+
+def _judged(proof: Proof, measured: str, holds: bool) -> Outcome:
+    """Leave a short run unjudged."""
+    return (f"{measured} (short form)", None) if proof.short else (measured, holds)
+
+
+@bar("quickstart: time", "< 5 min after installation")
+def time(proof: Proof) -> Outcome:
+    """Wall time of the whole command."""
+    run = quickstart(proof)
+    return _judged(proof, f"{run.seconds / 60:.1f} min, {run.fit['steps']} steps", run.seconds < 300)
+
+
+@bar("quickstart: retrieval", "image-to-text R@1 >= 50 % on 256 unseen faces")
+def retrieval(proof: Proof) -> Outcome:
+    """Captions found for images that were not trained on."""
+    run = quickstart(proof)
+    recall = run.metric("image_to_text_r1")
+    measured = f"{recall['value']:.1%} of {run.faces} (chance {recall['baseline']:.1%})"
+    return _judged(proof, measured, recall["value"] >= 0.5 and run.faces >= 256)
+
+
+@bar("quickstart: masked tokens", ">= 2 x majority token; vocabulary >= 256, majority share <= 15 %")
+def masked_tokens(proof: Proof) -> Outcome:
+    """Top-1 accuracy of masked patches against always answering the most frequent token."""
+    run = quickstart(proof)
+    accuracy, majority = run.metric("mim_accuracy")["value"], run.metric("mim_majority")["value"]
+    share = max(run.metric("mim_majority_share")["value"], majority)
+    measured = f"{accuracy:.1%} against {majority:.1%}; vocabulary {run.vocabulary}, majority share {share:.1%}"
+    return _judged(proof, measured, accuracy >= 2 * majority and run.vocabulary >= 256 and share <= 0.15)
+
+
+@bar("quickstart: zero-shot", "3 attributes >= 10 points over majority, 95 % interval above 0")
+def zero_shot(proof: Proof) -> Outcome:
+    """Attributes recognised by prompts against always answering the more frequent side."""
+    metrics = quickstart(proof).fit["metrics"]
+    attributes = {name.removeprefix("val/zero_shot_"): entry for name, entry in metrics.items() if "low" in entry}
+    good = [name for name, entry in attributes.items() if entry["difference"] >= 0.1 and entry["low"] > 0]
+    points = ", ".join(f"{name} {100 * entry['difference']:+.0f}" for name, entry in attributes.items())
+    return _judged(proof, f"{len(good)} of {len(attributes)}: {points}", len(good) >= 3)

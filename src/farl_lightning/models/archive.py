@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -83,10 +84,11 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     """Say what is wrong with a file, and what to do."""
-    text = str(error).strip().split("\n")[0] or type(error).__name__
+    found = re.search(r"WeightsUnpickler error: (.+)", str(error)) or re.search(r"(.+)", str(error))
+    text = found[1].strip() if found else type(error).__name__
     with path.open("rb") as file:
         start = file.read(12)
-    if "Weights only load failed" in str(error) or "nsupported global" in str(error).lower():
+    if "unsupported global" in str(error).lower():
         advice = (
             "It may hold Python objects beside tensors, which are not loaded since loading them can run code. If you "
             "trust its source, load it yourself, and save the state dict alone: "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
 
@@ -50,7 +52,8 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
             else:
                 torch.nn.init.kaiming_normal_(parameter)
         # scores of equal mean and spread: else one token would win everywhere
-        scores, output = codebook(torch.rand(8, 3, 112, 112)), codebook.blocks.output.conv
+        colours = torch.rand(8, 3, 14, 14).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        scores, output = codebook(colours), codebook.blocks.output.conv
         spread = scores.std((0, 2, 3))
         output.weight /= spread.view(-1, 1, 1, 1)
         output.bias -= scores.mean((0, 2, 3)) / spread
@@ -60,3 +63,103 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
     if bars:
         logging.enable_progress_bar()
     return Path(folder)
+
+
+def random_clip_state(
+    *,
+    width: int = 64,
+    depth: int = 2,
+    patch_size: int = 8,
+    grid: int = 4,
+    embed_dim: int = 32,
+    context_length: int = 12,
+    vocab_size: int = 90,
+    text: bool = True,
+    masked_image: tuple[int, int] | None = (1, 40),
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Draw a state dict with the names and shapes of OpenAI's CLIP, and of FaRL where it goes beyond.
+
+    The names are written down here, and not taken from the modules, so that a test of the layouts is one.
+
+    Args:
+        width: Channels of a token in both towers; a head has 64.
+        depth: Number of blocks in both towers.
+        patch_size: Side of a patch in pixels.
+        grid: Patches along a side.
+        embed_dim: Channels of the shared space.
+        context_length: Tokens of a caption.
+        vocab_size: Number of token ids.
+        text: Whether there is a text tower.
+        masked_image: Blocks and outputs of the masked image head; None for a file without one.
+        seed: Seed of the numbers.
+    """
+    shapes: dict[str, tuple[int, ...]] = {
+        "visual.class_embedding": (width,),
+        "visual.positional_embedding": (grid**2 + 1, width),
+        "visual.proj": (width, embed_dim),
+        "visual.conv1.weight": (width, 3, patch_size, patch_size),
+        **_norm("visual.ln_pre", width),
+        **_norm("visual.ln_post", width),
+        **_blocks("visual.transformer", width, depth),
+    }
+    if masked_image is not None:
+        blocks, outputs = masked_image
+        shapes |= {"visual.mask_token": (width,), "visual.lm_head.weight": (outputs, width), "visual.lm_head.bias": (outputs,)}
+        shapes |= _norm("visual.ln_lm", width) | _blocks("visual.lm_transformer", width, blocks)
+    if text:
+        shapes |= {
+            "positional_embedding": (context_length, width),
+            "text_projection": (width, embed_dim),
+            "logit_scale": (),
+            "token_embedding.weight": (vocab_size, width),
+            **_norm("ln_final", width),
+            **_blocks("transformer", width, depth),
+        }
+    generator = torch.Generator().manual_seed(seed)
+    return {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _blocks(name: str, width: int, depth: int) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of a stack of CLIP's residual attention blocks."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index in range(depth):
+        block = f"{name}.resblocks.{index}"
+        shapes |= {
+            f"{block}.attn.in_proj_weight": (3 * width, width),
+            f"{block}.attn.in_proj_bias": (3 * width,),
+            f"{block}.attn.out_proj.weight": (width, width),
+            f"{block}.attn.out_proj.bias": (width,),
+            f"{block}.mlp.c_fc.weight": (4 * width, width),
+            f"{block}.mlp.c_fc.bias": (4 * width,),
+            f"{block}.mlp.c_proj.weight": (width, 4 * width),
+            f"{block}.mlp.c_proj.bias": (width,),
+            **_norm(f"{block}.ln_1", width),
+            **_norm(f"{block}.ln_2", width),
+        }
+    return shapes
+
+
+def write_torchscript(path: str | Path, state: dict[str, Tensor]) -> None:
+    """Write a state dict as a TorchScript archive, the form in which OpenAI publishes CLIP.
+
+    Args:
+        path: The file.
+        state: Tensors by dotted names.
+    """
+    root = nn.Module()
+    for name, tensor in state.items():
+        *parents, last = name.split(".")
+        module = root
+        for parent in parents:
+            if not hasattr(module, parent):
+                module.add_module(parent, nn.Module())
+            module = getattr(module, parent)
+        module.register_parameter(last, nn.Parameter(tensor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is old, and so are the files it is imitated for
+        torch.jit.script(root).save(str(path))  # type: ignore[no-untyped-call]

@@ -61,6 +61,13 @@ def test_ties_count_against_the_model():
     assert ranks.image_to_text.tolist() == ranks.text_to_image.tolist() == [3, 3, 3]
 
 
+@pytest.mark.parametrize(("behind", "rank"), [(1e-6, 2), (1e-3, 1)])
+def test_rounding_decides_no_rank(behind, rank):
+    captions = _captions([1, 2], [0, 1], 2)  # at 50 degrees a millionth of a degree changes the cosine by 1.3e-8
+    ranks = retrieval_ranks(_angle(0, 120), _angle(50, 50 + behind), captions)
+    assert ranks.image_to_text[0] == rank
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_features_that_are_not_numbers_rank_last(side):
     features = [torch.eye(3), torch.eye(3)]

@@ -89,6 +89,18 @@ def test_loss_is_the_weighted_sum():
     torch.testing.assert_close(result.loss, expected)
 
 
+def test_autocast_keeps_losses_precise():
+    model, batch = _model(itc=Contrastive(), mim=_mim()).eval(), _batch()
+    exact = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = model(batch)
+    assert result.outputs.image_features.dtype == torch.bfloat16
+    for name, part in result.results.items():
+        assert part.loss.dtype == torch.float32
+        assert part.loss.item() == pytest.approx(exact.results[name].loss.item(), rel=0.05)
+    result.loss.backward()
+
+
 def test_masking_does_not_touch_the_contrast():
     batch = _batch()
     torch.testing.assert_close(

@@ -85,7 +85,9 @@ def _torch_load(path: Path, mmap: bool) -> Any:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     """Say what is wrong with a file, and what to do."""
     found = re.search(r"WeightsUnpickler error: (.+)", str(error)) or re.search(r"(.+)", str(error))
-    text = found[1].strip() if found else type(error).__name__
+    text = found[1].split(". ")[0].strip() if found else type(error).__name__
+    if text == "Weights only load failed":
+        text = "its content is not what torch.save writes"
     with path.open("rb") as file:
         start = file.read(12)
     if "unsupported global" in str(error).lower():

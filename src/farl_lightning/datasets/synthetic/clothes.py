@@ -52,9 +52,9 @@ def _add_necklace(sketch: Sketch, wide: float, necklace: Garment) -> None:
     sketch.band("necklace", 0.98 * wide * _NECK, hang - half, hang + half, 0.0)
 
 
-def add_neck(sketch: Sketch, person: Identity) -> None:
+def add_neck(sketch: Sketch, person: Identity, chin: float) -> None:
     """Add ``neck_top``, the upper end of the neck, which moves with the head, and the chin's shadow on it."""
     wide = 0.50 + 0.10 * person.male + 0.10 * person.chubby
     sketch.add("neck_top", wide * _NECK_SIDES, _NECK_DOWN, -0.2)
-    low = person.chin + 0.04
+    low = chin + 0.04
     sketch.add("neck_shadow", wide * _CHIN_SHADOW, np.array([0.5, 0.5, low, low + 0.18, low]), -0.1)

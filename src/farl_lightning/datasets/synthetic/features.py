@@ -56,7 +56,7 @@ _MIMICS = (
     _Mimic(gape=0.09),  # neutral
     _Mimic(corners=0.17, gape=0.26, mouth=1.30, outer_brow=0.02, lids=0.80),  # happy
     _Mimic(corners=-0.15, gape=0.05, mouth=0.90, inner_brow=0.15, outer_brow=-0.08, lids=0.72),  # sad
-    _Mimic(corners=-0.03, gape=0.46, parted=0.22, mouth=0.72, inner_brow=0.17, outer_brow=0.17, lids=1.42),  # surprise
+    _Mimic(corners=-0.03, gape=0.40, parted=0.22, mouth=0.72, inner_brow=0.17, outer_brow=0.17, lids=1.42),  # surprise
     _Mimic(corners=-0.09, gape=0.24, parted=0.10, mouth=1.12, inner_brow=0.17, outer_brow=0.02, lids=1.34),  # fear
     _Mimic(corners=-0.11, gape=0.14, parted=0.03, mouth=0.95, sneer=0.12, inner_brow=-0.10, lids=0.58),  # disgust
     _Mimic(corners=-0.10, gape=0.18, mouth=1.05, inner_brow=-0.17, outer_brow=0.09, lids=0.88),  # anger
@@ -71,6 +71,7 @@ class Mouth:
     corners: float
     half_width: float
     centre_y: float
+    chin: float  # y of the chin, which drops as the mouth opens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,8 @@ def mouth_of(person: Identity, look: Appearance) -> Mouth:
         gape=gape,
         corners=mimic.corners * power,
         half_width=person.mouth_width * (1 + (mimic.mouth - 1) * power),
-        centre_y=nose_tip(person) + 0.36 * (person.chin - nose_tip(person)) + 0.04,
+        centre_y=nose_tip(person) + 0.36 * (person.chin - nose_tip(person)) + 0.05,
+        chin=person.chin + 0.3 * gape,
     )
 
 
@@ -116,9 +118,9 @@ def jaw_side(person: Identity, cos: Array) -> Array:
     return person.width * np.sign(cos) * np.abs(cos) ** person.squareness
 
 
-def add_outline(sketch: Sketch, person: Identity) -> None:
+def add_outline(sketch: Sketch, person: Identity, chin: float) -> None:
     """Add ``jaw`` (33 points), ``skull`` (from right to left over the top) and the ears."""
-    sketch.add("jaw", jaw_side(person, _JAW_COS), (person.chin + 0.04) * _JAW_DOWN - 0.04, _JAW_OUT)
+    sketch.add("jaw", jaw_side(person, _JAW_COS), (chin + 0.04) * _JAW_DOWN - 0.04, _JAW_OUT)
     sketch.add("skull", person.width * _TOP_COS, -0.04 - (person.skull - 0.04) * _TOP_SIN, 0.0)
     cos, sin = RING
     wide, high = 0.13 * person.ear_size * cos, 0.25 * person.ear_size * sin
@@ -204,8 +206,8 @@ def add_mouth(sketch: Sketch, person: Identity, look: Appearance) -> None:
     mouth = mouth_of(person, look)
     x = mouth.half_width * _LIP
     line = mouth.centre_y - mouth.corners * _LIP_SWING
-    inner_top = line - 0.35 * mouth.gape * _GAPE - (mimic.sneer * power) * _LIP_BEND
-    inner_low = line + 0.65 * mouth.gape * _GAPE
+    inner_top = line - 0.22 * mouth.gape * _GAPE - (mimic.sneer * power) * _LIP_BEND
+    inner_low = line + 0.78 * mouth.gape * _GAPE
     top = inner_top - (0.085 * person.lip_fullness) * _UPPER_LIP
     low = inner_low + (0.115 * person.lip_fullness) * _LOWER_LIP
     sketch.band("upper_lip", x, top, inner_top, _LIP_OUT)
@@ -261,13 +263,13 @@ def add_skin_marks(sketch: Sketch, person: Identity, look: Appearance, age: floa
         y = -person.skull * 0.5 - 0.10 * line - 0.03 * _STROKE_BEND
         _stroke(sketch, f"wrinkle{line}", (0.5 - 0.05 * line) * _STROKE, y, 0.035, pair=False)
     if person.chubby > 0.5:
-        y = person.chin + 0.03 + 0.10 * _STROKE_BEND
+        y = mouth.chin + 0.03 + 0.10 * _STROKE_BEND
         _stroke(sketch, "double_chin", 0.42 * _STROKE, y, 0.05, pair=False)
 
 
 def add_features(sketch: Sketch, person: Identity, look: Appearance) -> None:
     """Add every curve of the face."""
-    add_outline(sketch, person)
+    add_outline(sketch, person, mouth_of(person, look).chin)
     add_skin_marks(sketch, person, look, person.age + look.years_later)
     add_nose(sketch, person)
     add_mouth(sketch, person, look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from farl_lightning.datasets.synthetic.features import RING, jaw_side, mouth_of, nose_tip
+from farl_lightning.datasets.synthetic.features import RING, Mouth, jaw_side, mouth_of, nose_tip
 from farl_lightning.datasets.synthetic.parameters import Appearance, Identity
 from farl_lightning.datasets.synthetic.sketch import Array, Sketch
 
@@ -19,7 +19,8 @@ _BANGS = -0.44 - 0.05 * np.cos(14 * _LINE)
 _CAP_OUT = np.concatenate((np.full(len(_ARC), -0.08), 0.43 - 0.33 * _LINE**2))
 _DOWN = np.append(np.linspace(0, 0.9, 10), (0.96, 1.0))
 _TIP = _DOWN**7  # rounds the ends of long hair
-_FLARE, _OUTER_LOCK = 1 + 0.10 * _DOWN, 1 + 0.06 * _DOWN - 0.12 * _TIP
+_ROOT = (1 - _DOWN) ** 6  # and draws them in above the ears
+_FLARE, _OUTER_LOCK = 1 + 0.10 * _DOWN - 0.34 * _ROOT, 1 + 0.06 * _DOWN - 0.12 * _TIP - 0.30 * _ROOT
 _INNER_LOCK = 0.12 * _TIP - 0.13 * np.sin(np.pi * np.minimum(1.0, 0.1 + _DOWN))
 _WAVE = {"straight": 0.0 * _DOWN, "wavy": 0.05 * np.sin(14 * _DOWN), "curly": 0.04 * np.sin(30 * _DOWN)}
 _REACH = {"medium": 1.12, "long": 2.15}
@@ -71,11 +72,11 @@ def _add_mane(sketch: Sketch, person: Identity, volume: float) -> None:
     reach = _REACH[person.hair_length]
     out = person.width + 0.08 + volume
     side = out * _FLARE + _WAVE[person.texture]
-    y = (reach + 0.4) * _DOWN - 0.4
+    y = (reach + 0.9) * _DOWN - 0.9
     sketch.add("mane", (side, -side[::-1]), (y, y[::-1]), -0.25)
     inner = _INNER_LOCK + (0.98 * person.width - 0.4 * _WAVE[person.texture])
     outer = out * _OUTER_LOCK + 0.8 * _WAVE[person.texture]
-    y = (0.85 * reach + 0.55) * _DOWN - 0.55
+    y = (0.85 * reach + 0.85) * _DOWN - 0.85
     sketch.add("lock", (outer, inner[::-1]), (y, y[::-1]), 0.0, pair=True)
 
 
@@ -84,7 +85,7 @@ def _add_tied(sketch: Sketch, person: Identity, style: str) -> None:
     if style == "bun":
         sketch.add("bun", 0.42 * cos, -person.skull - 0.28 + 0.36 * sin, -0.3)
     else:
-        sketch.add("tail", person.width + 0.32 + 0.22 * cos, 0.35 + 0.62 * sin, -0.2, pair=True)
+        sketch.add("tail", person.width + 0.26 + 0.22 * cos, 0.35 + 0.62 * sin, -0.2, pair=True)
 
 
 _BEARD_ANGLES = np.linspace(0.12 * np.pi, 0.88 * np.pi, 19)
@@ -101,9 +102,9 @@ def add_beard(sketch: Sketch, person: Identity, look: Appearance) -> None:
     mouth = mouth_of(person, look)
     top = nose_tip(person) * 1.27 + 0.03
     if look.beard in ("full", "stubble"):
-        _add_full_beard(sketch, person, mouth.centre_y, top, long=look.beard == "full")
+        _add_full_beard(sketch, person, mouth, top, long=look.beard == "full")
     if look.beard == "goatee":
-        middle, half = 0.5 * (top + person.chin + 0.08), 0.5 * (person.chin + 0.08 - top)
+        middle, half = 0.5 * (top + mouth.chin + 0.08), 0.5 * (mouth.chin + 0.08 - top)
         sketch.add("goatee", (mouth.half_width + 0.10) * _GOATEE_X, middle + half * _GOATEE_Y)
     if look.beard == "moustache":
         upper = top + 0.16 * _LINE**2
@@ -114,11 +115,11 @@ def add_beard(sketch: Sketch, person: Identity, look: Appearance) -> None:
         sketch.add("sideburn", x, np.array([-0.3, -0.3, 0.30, 0.38]), 0.1, pair=True)
 
 
-def _add_full_beard(sketch: Sketch, person: Identity, mouth_y: float, top: float, *, long: bool) -> None:
+def _add_full_beard(sketch: Sketch, person: Identity, mouth: Mouth, top: float, *, long: bool) -> None:
     """Follow the jaw a little outside of it, then go back over the cheeks and above the lip."""
     jaw_x = (1.02 if long else 0.99) * jaw_side(person, _BEARD_COS)
-    jaw_y = (person.chin + (0.20 if long else 0.04)) * _BEARD_DOWN - 0.04
-    edge_y = mouth_y + _BEARD_CHEEK
+    jaw_y = (mouth.chin + (0.20 if long else 0.04)) * _BEARD_DOWN - 0.04
+    edge_y = mouth.centre_y + _BEARD_CHEEK
     edge_y[3:6] = top
     edge_y[0] = edge_y[-1] = 0.36
     sketch.add("beard", (jaw_x, person.width * _BEARD_EDGE), (jaw_y, edge_y), _BEARD_OUT)

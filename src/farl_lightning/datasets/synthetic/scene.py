@@ -44,7 +44,7 @@ def build_scene(person: Identity, look: Appearance, size: int) -> Scene:
     features.add_features(head, person, look)
     hair.add_hair(head, person, look)
     hair.add_beard(head, person, look)
-    clothes.add_neck(head, person)
+    clothes.add_neck(head, person, features.mouth_of(person, look).chin)
     if look.glasses is not None:
         wear.add_glasses(head, person, look, look.glasses.kind)
     if look.hat is not None:
@@ -158,7 +158,7 @@ class _Painter:
     def nose(self) -> None:
         """The nose, its ridge and its nostrils."""
         self.put("nose", shade(self.skin, 0.88), 6, 10)
-        self.put("ridge", shade(self.skin, 1.06))
+        self.put("ridge", shade(self.skin, 1.06), 6, 10)
         self.both("nostril", shade(self.skin, 0.48))
 
     def mouth(self) -> None:

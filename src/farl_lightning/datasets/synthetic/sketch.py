@@ -135,11 +135,11 @@ def _projection(pose: Pose, size: int) -> tuple[Array, Array]:
     yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
     sin_yaw, cos_yaw = math.sin(yaw), math.cos(yaw)
     sin_pitch, cos_pitch = math.sin(pitch), math.cos(pitch)
-    across = np.array([cos_yaw, 0.0, sin_yaw])
-    down = np.array([sin_yaw * sin_pitch, cos_pitch, -cos_yaw * sin_pitch])
-    sin_roll, cos_roll = math.sin(roll), math.cos(roll)
-    turned = np.stack((across * cos_roll - down * sin_roll, across * sin_roll + down * cos_roll), axis=1)
     unit = pose.scale * size
-    pivot = np.array([0.0, _PIVOT_Y, _PIVOT_Z])
-    place = np.array([pose.x * size - 0.5, pose.y * size - 0.5 + _PIVOT_Y * unit])
-    return turned * unit, place - pivot @ turned * unit
+    sin_roll, cos_roll = unit * math.sin(roll), unit * math.cos(roll)
+    rows = []
+    for across, down in ((cos_yaw, sin_yaw * sin_pitch), (0.0, cos_pitch), (sin_yaw, -cos_yaw * sin_pitch)):
+        rows.append((across * cos_roll - down * sin_roll, across * sin_roll + down * cos_roll))
+    right = pose.x * size - 0.5 - _PIVOT_Y * rows[1][0] - _PIVOT_Z * rows[2][0]
+    below = pose.y * size - 0.5 + _PIVOT_Y * unit - _PIVOT_Y * rows[1][1] - _PIVOT_Z * rows[2][1]
+    return np.array(rows), np.array((right, below))

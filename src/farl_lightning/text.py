@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import importlib.util
 import re
@@ -121,6 +122,7 @@ class Tokenizer:
         return ids
 
 
+@functools.lru_cache(maxsize=1)  # its tables take half a second to read
 def _simple_tokenizer() -> Any:
     """Build open_clip's tokenizer from its one file: importing the whole package takes seconds in every worker."""
     module = sys.modules.get("open_clip.tokenizer")

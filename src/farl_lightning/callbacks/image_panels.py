@@ -22,8 +22,8 @@ class ImagePanels(L.Callback):
 
     ``pictures/masked_image_step<n>.png``: images, what is left after masking, and what the model fills in (when its
     target has pixels). ``pictures/caption_ranking_step<n>.png``: images beside the captions of the batch that the
-    model ranks first, and their own in green wherever it stands. A task takes part through its methods ``reconstruct(batch)`` and
-    ``caption_similarity(batch)``.
+    model ranks first, and their own in green wherever it stands. A task takes part through its methods
+    ``reconstruct(batch)`` and ``caption_similarity(batch)``.
 
     Args:
         every_n_validations: Validations between pictures.

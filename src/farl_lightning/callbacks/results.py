@@ -30,7 +30,7 @@ class ResultsWriter(L.Callback):
 
     def __init__(self) -> None:
         self._folder = Path()
-        self._began = 0.0
+        self._began = time.monotonic()
         self._before = 0.0
 
     @override

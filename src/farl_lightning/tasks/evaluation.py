@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional.distributed import all_gather_cat
+from farl_lightning.functional.zero_shot import attribute_features, attribute_logits
 from farl_lightning.metrics import MaskedTokenAccuracy, RetrievalRecall, ZeroShotAttributes
 from farl_lightning.models.face_clip import FaceCLIP
 from farl_lightning.objectives import MaskedImage, PretrainModel, PretrainResult
@@ -101,10 +101,10 @@ class PretrainEvaluation(nn.Module):
             self.attributes.update(self._recognise(model.clip, result.outputs.image_features), labels, valid)
 
     def _recognise(self, clip: FaceCLIP, image_features: Tensor) -> Tensor:
-        """Return (B, A) bool: whether an image is nearer to the prompts of presence than to those of absence."""
+        """Return (B, A, 2) similarities of images to the prompts of absence and of presence."""
         if self._prompts is None:
-            self._prompts = prompt_directions(clip, list(self.columns))
-        return F.normalize(image_features.float(), dim=-1) @ self._prompts.T > 0
+            self._prompts = prompt_features(clip, list(self.columns))
+        return attribute_logits(image_features, self._prompts)
 
     def compute(self) -> Findings:
         """Return all values over all processes and start anew; every process must call it."""
@@ -172,30 +172,29 @@ class PretrainEvaluation(nn.Module):
 
 
 @torch.no_grad()
-def prompt_directions(clip: FaceCLIP, names: Sequence[str]) -> Tensor:
-    """Return for each attribute the direction from its absence to its presence in the shared space.
+def prompt_features(clip: FaceCLIP, names: Sequence[str]) -> Tensor:
+    """Encode the prompts of attributes.
 
     Args:
         clip: A network with a text tower.
         names: Attributes of ``text.ATTRIBUTE_PROMPTS``.
 
     Returns:
-        (A, E) float32: normalised mean of the prompts of presence minus that of the prompts of absence.
+        (A, 2, E) of length 1: index 0 absent, index 1 present.
 
     Raises:
         ConfigError: If an attribute has no prompts, or there is no text tower.
     """
-    config = clip.config.text
-    if config is None or clip.logit_scale is None:
+    config, scale = clip.config.text, clip.logit_scale
+    if config is None or scale is None:
         raise ConfigError("zero-shot recognition needs a text tower (clip.text)")
     tokenizer = Tokenizer(config.context_length)
-    sides = []
-    for name in names:
-        for prompts in known_prompts(name):
-            features = clip(text=tokenizer(prompts).to(clip.logit_scale.device)).text_features
-            mean = F.normalize(features.float(), dim=-1).mean(0)
-            sides.append(F.normalize(mean, dim=0))
-    return torch.stack(sides[0::2]) - torch.stack(sides[1::2])
+
+    def encode(prompts: list[str]) -> Tensor:
+        features: Tensor = clip(text=tokenizer(prompts).to(scale.device)).text_features
+        return features
+
+    return attribute_features(encode, [known_prompts(name) for name in names])
 
 
 def known_prompts(name: str) -> tuple[list[str], list[str]]:

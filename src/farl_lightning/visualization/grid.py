@@ -6,6 +6,7 @@ Drawn with matplotlib's object API on an Agg canvas: no window, no global state,
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -166,8 +167,8 @@ def caption_ranking(
 def _write_ranked(axis: Axes, caption: RankedCaption, height: float) -> None:
     """Write one line of a ranking: mark, rank, similarity, text."""
     style: dict[str, Any] = {"color": _GOOD, "weight": "bold"} if caption.own else {"color": _PLAIN}
-    cells = [(0.0, "✓" if caption.own else ""), (0.025, f"{caption.rank}."), (0.075, f"{caption.similarity:+.2f}")]
-    for position, text in [*cells, (0.135, _wrapped(caption.text, 92, lines=1))]:
+    cells = [(0.0, "✓" if caption.own else ""), (0.025, f"{caption.rank}."), (0.07, f"{caption.similarity:+.2f}")]
+    for position, text in [*cells, (0.14, _wrapped(caption.text, 90, lines=1))]:
         axis.text(position, height, text, transform=axis.transAxes, va="center", fontsize=8, **style)
 
 
@@ -197,7 +198,9 @@ def render(figure: Figure) -> Pixels:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # captions come in all scripts
+        canvas.draw()
     pixels: Pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return pixels
 

@@ -64,6 +64,7 @@ class BaseDataModule(L.LightningDataModule, Configurable):
         self.prefetch_factor = prefetch_factor
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._train_loader: ResumableLoader | None = None
+        self._saved_position: dict[str, Any] | None = None
         self._save_plain_hyperparameters()
 
     @property
@@ -92,7 +93,23 @@ class BaseDataModule(L.LightningDataModule, Configurable):
             stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
         """
         if stage == "fit":
-            self._train_loader = None
+            self._train_loader = self._saved_position = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the training loader stands, of all processes; every process has to call it.
+
+        Lightning saves the state of loaders, too, but restores it only if nobody asked for the number of steps before,
+        as every schedule that ends with the last step does.
+        """
+        return {} if self._train_loader is None else {"train_loader": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep where the training loader stood until it is made.
+
+        Args:
+            state_dict: As :meth:`state_dict` returned it.
+        """
+        self._saved_position = state_dict.get("train_loader")
 
     def train_loader(self, dataset: EpochDataset, collate: Callable[[list[Any]], Any]) -> ResumableLoader:
         """Return the training loader of a map-style set: shuffled by key, equal on every process, resumable.
@@ -122,6 +139,8 @@ class BaseDataModule(L.LightningDataModule, Configurable):
                 timeout=WORKER_TIMEOUT,
                 repeat=bool(getattr(self.trainer, "overfit_batches", 0)),
             )
+            if self._saved_position is not None:
+                self._train_loader.load_state_dict(self._saved_position)
         return self._train_loader
 
     def eval_loader(self, dataset: EpochDataset, collate: Callable[[list[Any]], Any]) -> DataLoader[Any]:

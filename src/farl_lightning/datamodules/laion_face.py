@@ -179,7 +179,9 @@ class LaionFaceDataModule(BaseDataModule):
 
     def _maker(self, train: bool) -> PretrainSamples:
         """Return what makes samples."""
-        return PretrainSamples(self._reader, PretrainTransform(self.transform, self.seed, train), **self._limits)
+        transform = PretrainTransform(self.transform, self.seed, train)
+        transform.tokenizer("read the vocabulary here, once, instead of in every worker of every epoch")
+        return PretrainSamples(self._reader, transform, **self._limits)
 
     def _stream(self, replica: Replica, **changes: Any) -> ShardStream:
         """Return the stream of one process."""

@@ -6,6 +6,9 @@ import importlib
 from typing import Any
 
 _PUBLIC: dict[str, str] = {
+    "DetectionTable": "detections",
+    "LaionFace": "laion_face",
+    "ShardStream": "stream",
     "SyntheticFace": "synthetic",
     "SyntheticFaces": "synthetic",
 }

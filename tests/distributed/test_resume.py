@@ -1,0 +1,128 @@
+"""A killed and resumed run equals one never interrupted: keys, pixels, masks, losses, weights, counts of bad samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farl_lightning.testing.shards import FakeShards, write_fake_laion_face
+
+ROOT = Path(__file__).parents[2]
+FAULTS = {"not_an_image": 2, "empty_caption": 1, "duplicate_key": 1, "shard_truncated": 1, "shard_missing": 1}
+
+
+class Server:
+    """The process that forks runs."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, "-m", "tests.distributed.resume_server"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, out: Path, **job) -> list[list[dict]]:
+        """Run a job and return what each rank recorded, rows by step."""
+        out.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        job = {"every": 2, "workers": 0, "world": 1, "batch_size": 4, **job}
+        self._process.stdin.write(json.dumps({**job, "out": str(out), "port": port}) + "\n")
+        self._process.stdin.flush()
+        codes = json.loads(self._process.stdout.readline())
+        expected = [-signal.SIGKILL if job.get("kill_at") else 0] * job["world"]
+        logs = "".join((out / f"rank{rank}.log").read_text()[-3000:] for rank in range(job["world"]))
+        assert codes == expected, logs
+        return [
+            [json.loads(line) for line in (out / f"rank{rank}.jsonl").read_text().splitlines()]
+            for rank in range(job["world"])
+        ]
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory) -> FakeShards:
+    return write_fake_laion_face(tmp_path_factory.mktemp("shards"), shards=3, samples=12, faults=FAULTS, size=36)
+
+
+@pytest.fixture(scope="module")
+def whole(server, fake, tmp_path_factory):
+    """Uninterrupted runs, each trained once."""
+    runs: dict[tuple, list[list[dict]]] = {}
+
+    def run(**job) -> list[list[dict]]:
+        key = tuple(sorted((name, value) for name, value in job.items() if name not in ("shards", "every")))
+        if key not in runs:
+            runs[key] = server.run(tmp_path_factory.mktemp("whole") / "run", **job)
+        return runs[key]
+
+    return run
+
+
+def kill_and_resume(server: Server, whole, fake: FakeShards, tmp_path: Path, kill_at: int, **job):
+    """Return the rows of an uninterrupted run after the last checkpoint, and those of a killed and resumed run."""
+    job["shards"] = [str(shard) for shard in fake.shards]
+    rows = whole(**job)
+    killed = server.run(tmp_path / "killed", kill_at=kill_at, **job)
+    saved = sorted((tmp_path / "killed" / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)[-1]
+    step = int(saved.stem.removeprefix("step="))
+    assert 0 < step <= kill_at
+    assert killed == [own[:kill_at] for own in rows]
+    resumed = server.run(tmp_path / "resumed", ckpt=str(saved), seed=99, **job)
+    expected = [own[step:] for own in rows]
+    assert all(len(own) > kill_at - step + 1 for own in expected)
+    return expected, resumed
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_stream_resumes_bit_for_bit(server, whole, fake, tmp_path, world, workers):
+    # 42 samples an epoch: 10 steps on one process, 5 on two; killed in the second epoch
+    job = {"kind": "shards", "world": world, "workers": workers, "kill_at": 15 if world == 1 else 7}
+    expected, resumed = kill_and_resume(server, whole, fake, tmp_path, **job)
+    assert resumed == expected
+
+
+def test_a_killed_map_style_run_resumes_bit_for_bit(server, whole, fake, tmp_path):
+    expected, resumed = kill_and_resume(server, whole, fake, tmp_path, kind="synthetic", kill_at=7, workers=2)
+    assert resumed == expected
+
+
+def test_a_checkpoint_at_the_end_of_an_epoch_resumes_with_the_next_one(server, whole, fake, tmp_path):
+    expected, resumed = kill_and_resume(server, whole, fake, tmp_path, kind="shards", world=1, kill_at=11, every=10)
+    # Lightning does not make up for the validation that followed the checkpoint, so its samples are not counted
+    assert [row.pop("samples") for rows in (*expected, *resumed) for row in rows[-1:]] == [90, 85]
+    assert resumed == expected
+
+
+def test_every_fault_is_reported_once_per_pass(whole, fake):
+    job = {"kind": "shards", "world": 1, "workers": 0}
+    ((*rows, end),) = whole(shards=[str(shard) for shard in fake.shards], **job)
+    assert end["samples"] == 2 * (40 + 5)
+    missing, counts = set(fake.keys), {}
+    for row in rows:
+        for _, reason in row["dropped"]:
+            counts[reason] = counts.get(reason, 0) + 1
+        missing -= set(row["keys"])
+        if not missing:
+            break
+    assert counts.keys() == FAULTS.keys()
+    assert all(FAULTS[reason] <= count <= 2 * FAULTS[reason] for reason, count in counts.items())

@@ -9,7 +9,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Verdict:
 def interleave(runs: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, Timing]:
     """Time several callables in turn (A B A B ...), so that a disturbance of the machine meets all of them.
 
-    The garbage collector is emptied before each repetition and off during it.
+    Garbage is collected before each repetition, and not during it.
 
     Args:
         runs: The callables by name, in the order in which they take turns.
@@ -83,27 +84,36 @@ def interleave(runs: Mapping[str, Callable[[], Any]], repeats: int, warmup: int 
     """
     wall: dict[str, list[float]] = {name: [] for name in runs}
     busy: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(warmup + repeats):
-        for name, run in runs.items():
-            seconds, cpu_seconds = _time_once(run)
-            if turn >= warmup:
-                wall[name].append(seconds)
-                busy[name].append(cpu_seconds)
+    with _quiet_collector():
+        for turn in range(warmup + repeats):
+            for name, run in runs.items():
+                gc.collect()
+                seconds, cpu_seconds = _time_once(run)
+                if turn >= warmup:
+                    wall[name].append(seconds)
+                    busy[name].append(cpu_seconds)
     return {name: Timing(name, tuple(wall[name]), tuple(busy[name])) for name in runs}
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Keep the garbage collector off, and what exists already out of the collections that are asked for."""
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def _time_once(run: Callable[[], Any]) -> tuple[float, float]:
     """Return wall and processor seconds of one call."""
-    gc.collect()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        wall, busy = time.perf_counter(), time.process_time()
-        run()
-        return time.perf_counter() - wall, time.process_time() - busy
-    finally:
-        if collecting:
-            gc.enable()
+    wall, busy = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - busy
 
 
 def speedup(slow: Timing, fast: Timing) -> float:

@@ -1,1 +1,1 @@
-"""transforms."""
+"""From pictures to network inputs: crops, resizing, augmentation, pretraining samples and batches."""

@@ -106,10 +106,12 @@ class _Writer:
         return f"{opening}{_article(self.subject())} {self.with_parts()} {self.mood()} {self.ground()}".strip()
 
     def with_parts(self) -> str:
+        """Join what belongs to the face: with short hair and a beard."""
         traits = _list(self.traits())
         return f"with {traits}" if traits else ""
 
     def wearing_parts(self) -> str:
+        """Join what is worn: wearing a red hat and round glasses."""
         worn = _list(self.worn())
         return f"{self.draws.choice(('wearing', 'in', 'wearing'))} {worn}" if worn else ""
 

@@ -31,16 +31,16 @@ _TIE = np.array([0.10, 0.07, 0.16, 0.0, -0.16, -0.07, -0.10]), np.array([1.86, 2
 
 def add_body(sketch: Sketch, person: Identity, look: Appearance) -> None:
     """Add ``clothes``, ``neckline`` (the lower end of the neck), and collar, lapels, tie, necklace."""
-    sketch.add("clothes", _SHOULDERS, _SHOULDERS_DOWN, 0.0)
+    sketch.still("clothes", _SHOULDERS, _SHOULDERS_DOWN)
     wide = 0.44 + 0.08 * person.male + 0.08 * person.chubby
-    sketch.add("neckline", wide * _NECK, _NECKLINES[look.clothes.kind], 0.0)
+    sketch.still("neckline", wide * _NECK, _NECKLINES[look.clothes.kind])
     if look.clothes.kind == "suit":
-        sketch.add("shirt_front", *_FRONT, 0.0)
-        sketch.add("lapel", *_LAPEL, 0.0, pair=True)
+        sketch.still("shirt_front", *_FRONT)
+        sketch.still("lapel", *_LAPEL, pair=True)
     if look.clothes.kind == "shirt":
-        sketch.add("collar", *_COLLAR, 0.0, pair=True)
+        sketch.still("collar", *_COLLAR, pair=True)
     if look.tie is not None:
-        sketch.add("tie", *_TIE, 0.0)
+        sketch.still("tie", *_TIE)
     if look.necklace is not None:
         _add_necklace(sketch, wide, look.necklace)
 
@@ -49,7 +49,8 @@ def _add_necklace(sketch: Sketch, wide: float, necklace: Garment) -> None:
     beads = necklace.kind == "beads"
     hang = 1.56 + (0.26 if beads else 0.34) * _HANG
     half = 0.055 if beads else 0.03
-    sketch.band("necklace", 0.98 * wide * _NECK, hang - half, hang + half, 0.0)
+    x = 0.98 * wide * _NECK
+    sketch.still("necklace", np.concatenate((x, x[::-1])), np.concatenate((hang - half, hang[::-1] + half)))
 
 
 def add_neck(sketch: Sketch, person: Identity, chin: float) -> None:

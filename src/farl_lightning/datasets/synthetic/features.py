@@ -141,7 +141,6 @@ def add_eyes(sketch: Sketch, person: Identity, look: Appearance) -> None:
     _add_irises(sketch, person, look, eye)
 
 
-_SIDES = np.array([[1.0], [-1.0]])
 _GLINT = 0.35 + 0.2 * SMALL_RING[0], 0.2 * SMALL_RING[1] - 0.3
 _GAZE = np.array([np.concatenate((RING[0], 0.46 * SMALL_RING[0])), np.concatenate((RING[1], 0.46 * SMALL_RING[1]))])
 
@@ -149,20 +148,22 @@ _GAZE = np.array([np.concatenate((RING[0], 0.46 * SMALL_RING[0])), np.concatenat
 def _add_irises(sketch: Sketch, person: Identity, look: Appearance, eye: Eye) -> None:
     """Add iris, pupil and glint of each eye, cut by the lids; both eyes look the same way."""
     radius = 0.56 * eye.half_width
-    middle = _SIDES * eye.x + 0.32 * eye.half_width * look.gaze[0]
+    shift = 0.32 * eye.half_width * look.gaze[0]
     y0 = (0.2 * look.gaze[1] - 0.12) * eye.half_height
-    x = middle + radius * _GAZE[0]
-    across = ((_SIDES * x - eye.x) / eye.half_width).clip(-1, 1)
-    room, tilt = 1 - across * across, -person.eye_slant * across
+    x = np.minimum(np.maximum(shift + radius * _GAZE[0], -eye.half_width), eye.half_width)  # from the eye's middle
+    y = y0 + radius * _GAZE[1]
+    across = x / eye.half_width
+    room = 1 - across * across
     arch = np.sqrt(room)
-    upper, lower = tilt - eye.half_height * arch * np.sqrt(arch), tilt + 0.62 * eye.half_height * room
-    y = (y0 + radius * _GAZE[1]).clip(upper, lower)
-    glint_x, glint_y = middle + radius * _GLINT[0], y0 + radius * _GLINT[1]
+    upper, lower = -eye.half_height * arch * np.sqrt(arch), 0.62 * eye.half_height * room
+    tilt = person.eye_slant * across
+    glint_x, glint_y = shift + radius * _GLINT[0], y0 + radius * _GLINT[1]
     split = len(RING[0])
-    for row, side in enumerate(("right", "left")):
-        sketch.add(f"iris_{side}", x[row, :split], y[row, :split])
-        sketch.add(f"pupil_{side}", x[row, split:], y[row, split:])
-        sketch.add(f"glint_{side}", glint_x[row], glint_y)
+    for side, middle, lift in (("right", eye.x, -tilt), ("left", -eye.x, tilt)):
+        cut, moved = np.minimum(np.maximum(y, upper + lift), lower + lift), x + middle
+        sketch.add(f"iris_{side}", moved[:split], cut[:split])
+        sketch.add(f"pupil_{side}", moved[split:], cut[split:])
+        sketch.add(f"glint_{side}", glint_x + middle, glint_y)
 
 
 def add_brows(sketch: Sketch, person: Identity, look: Appearance) -> None:

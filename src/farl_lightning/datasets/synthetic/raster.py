@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ def paint_image(layers: list[Layer], backdrop: Backdrop, light: Light, size: int
         (size, size, 3) uint8 RGB.
     """
     side = size * SUPERSAMPLE
-    canvas = Image.new("RGB", (side, side), backdrop.rgb)
-    draw = ImageDraw.Draw(canvas)
+    canvas, draw = _canvas("RGB", side)
+    canvas.paste(backdrop.rgb, (0, 0, side, side))
     _paint_backdrop(draw, backdrop, side)
     for layer in layers:
         if layer.colour is not None:
@@ -49,14 +50,26 @@ def paint_mask(layers: list[Layer], column: str, size: int) -> Pixels:
     Returns:
         (size, size) uint8: the class at each pixel's centre.
     """
-    canvas = Image.new("L", (size * SUPERSAMPLE, size * SUPERSAMPLE), 0)
-    draw = ImageDraw.Draw(canvas)
+    canvas, draw = _canvas("L", size * SUPERSAMPLE)
+    canvas.paste(0, (0, 0, *canvas.size))
     for layer in layers:
         label = getattr(layer, column)
         if label is not None:
             draw.polygon(_coordinates(layer.points), fill=label)
     middle = SUPERSAMPLE // 2
     return np.ascontiguousarray(np.asarray(canvas)[middle::SUPERSAMPLE, middle::SUPERSAMPLE])
+
+
+_scratch = threading.local()
+
+
+def _canvas(mode: str, side: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Return a canvas that this thread may paint over; fresh memory for every picture costs a page fault per 4 kB."""
+    if getattr(_scratch, mode, None) is None or getattr(_scratch, mode)[0].width != side:
+        canvas = Image.new(mode, (side, side))
+        setattr(_scratch, mode, (canvas, ImageDraw.Draw(canvas)))
+    kept: tuple[Image.Image, ImageDraw.ImageDraw] = getattr(_scratch, mode)
+    return kept
 
 
 def _coordinates(points: npt.NDArray[np.float32]) -> Any:
@@ -105,15 +118,18 @@ def _axes(size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.
 
 
 def _lit(pixels: Pixels, light: Light) -> Pixels:
-    """Multiply by the light, in whole numbers so that every machine rounds alike."""
+    """Multiply by the light, in whole numbers so that every machine rounds alike; gains are 1/128 to 255/128."""
     x, y, radius = _axes(len(pixels))
     gain, slope_x, slope_y, rim = (round(1024 * part) for part in (light.gain, light.slope_x, light.slope_y, light.rim))
-    field = gain + ((slope_x * x + slope_y * y - rim * radius) >> 10)
-    tint = np.array([round(64 * channel) for channel in light.tint], dtype=np.int32)
-    gains = np.repeat(np.maximum(field, 128), 3, axis=1)
-    gains *= np.tile(tint, len(pixels))
-    lit = pixels.reshape(len(pixels), -1).astype(np.int32)
-    lit *= gains
-    lit >>= 16
-    np.minimum(lit, 255, out=lit)
-    return lit.astype(np.uint8).reshape(pixels.shape)
+    field = ((gain << 10) + slope_x * x) + slope_y * y
+    field -= rim * radius
+    field >>= 13  # 128 is a gain of 1
+    np.maximum(field, 16, out=field)
+    gains = np.repeat(field.astype(np.uint16), 3, axis=1)
+    gains *= np.tile(np.array([round(128 * channel) for channel in light.tint], dtype=np.uint16), len(pixels))
+    gains >>= 7
+    np.minimum(gains, 255, out=gains)
+    gains *= pixels.reshape(gains.shape)
+    gains >>= 7
+    np.minimum(gains, 255, out=gains)
+    return gains.astype(np.uint8).reshape(pixels.shape)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from farl_lightning.datasets.synthetic import clothes, features, hair, wear
 from farl_lightning.datasets.synthetic.palette import Colour, mix, shade
-from farl_lightning.datasets.synthetic.parameters import Appearance, Identity, Pose
+from farl_lightning.datasets.synthetic.parameters import Appearance, Identity
 from farl_lightning.datasets.synthetic.sketch import Array, Curves, Sketch
 
 
@@ -40,20 +40,19 @@ def build_scene(person: Identity, look: Appearance, size: int) -> Scene:
         look: How.
         size: Side of the picture in pixels; coordinates follow it.
     """
-    head, body = Sketch(), Sketch()
-    features.add_features(head, person, look)
-    hair.add_hair(head, person, look)
-    hair.add_beard(head, person, look)
-    clothes.add_neck(head, person, features.mouth_of(person, look).chin)
+    sketch = Sketch()
+    features.add_features(sketch, person, look)
+    hair.add_hair(sketch, person, look)
+    hair.add_beard(sketch, person, look)
+    clothes.add_neck(sketch, person, features.mouth_of(person, look).chin)
     if look.glasses is not None:
-        wear.add_glasses(head, person, look, look.glasses.kind)
+        wear.add_glasses(sketch, person, look, look.glasses.kind)
     if look.hat is not None:
-        wear.add_hat(head, person, look.hat.kind)
+        wear.add_hat(sketch, person, look.hat.kind)
     if look.earrings is not None:
-        wear.add_earrings(head, person, look.earrings.kind)
-    clothes.add_body(body, person, look)
-    upright = Pose(0.0, 0.0, 0.0, look.pose.scale, look.pose.x, look.pose.y)
-    curves = head.project(look.pose, size).joined(body.project(upright, size))
+        wear.add_earrings(sketch, person, look.earrings.kind)
+    clothes.add_body(sketch, person, look)
+    curves = sketch.project(look.pose, size)
     return Scene(_Painter(person, look, curves).paint(), curves)
 
 
@@ -95,8 +94,10 @@ class _Painter:
         celebamask: tuple[int | None, int | None] = (None, None),
     ) -> None:
         """Paint a curve of both sides; classes are (image's left, image's right)."""
-        self.put(f"{name}_left", colour, lapa[0], celebamask[0])
-        self.put(f"{name}_right", colour, lapa[1], celebamask[1])
+        left = self.slices.get(name + "_left")
+        if left is not None:
+            self.layers.append(Layer(self.grid[left], colour, lapa[0], celebamask[0]))
+            self.layers.append(Layer(self.grid[self.slices[name + "_right"]], colour, lapa[1], celebamask[1]))
 
     def paint(self) -> list[Layer]:
         """Stack everything from back to front."""
@@ -143,7 +144,7 @@ class _Painter:
         middle = outline.mean(axis=0, dtype=np.float64)
         reach = 0.2 * (outline[16, 1] - outline[41, 1])
         towards = np.array([look.light.slope_x * reach, look.light.slope_y * reach])
-        lit = np.rint(outline * 0.9 + (0.1 * middle + towards)).astype(np.float32)
+        lit = np.rint(outline[::2] * 0.9 + (0.1 * middle + towards)).astype(np.float32)
         self.layers.append(Layer(lit, skin, None, None))
         self.both("blush", mix(skin, (226, 70, 70), 0.38))
         self.both("cheekbone", shade(skin, 0.93))

@@ -44,12 +44,6 @@ class Curves:
         """Tell whether the picture has this curve."""
         return name in self.slices
 
-    def joined(self, other: Curves) -> Curves:
-        """Return the curves of both."""
-        shift = len(self.points)
-        moved = {name: slice(part.start + shift, part.stop + shift) for name, part in other.slices.items()}
-        return Curves(np.concatenate((self.points, other.points)), self.slices | moved)
-
 
 class _Curve(NamedTuple):
     name: str
@@ -66,11 +60,12 @@ class Sketch:
     """
 
     def __init__(self) -> None:
-        self._alone: list[_Curve] = []
         self._paired: list[_Curve] = []
+        self._alone: list[_Curve] = []
+        self._still: list[_Curve] = []
 
     def add(self, name: str, x: Parts, y: Parts, z: Array | float | None = None, *, pair: bool = False) -> None:
-        """Add a curve.
+        """Add a curve of the head.
 
         Args:
             name: Its name.
@@ -90,6 +85,12 @@ class Sketch:
         """Add the area between two edges over the same x: along the first, back along the second."""
         self.add(name, (x, x[::-1]), (first, second[::-1]), z, pair=pair)
 
+    def still(self, name: str, x: Array, y: Array, *, pair: bool = False) -> None:
+        """Add a curve of the body, which does not turn with the head."""
+        self._still.append(_Curve(f"{name}_right" if pair else name, (x,), (y,), 0.0, len(x)))
+        if pair:
+            self._still.append(_Curve(f"{name}_left", (-x,), (y,), 0.0, len(x)))
+
     def project(self, pose: Pose, size: int) -> Curves:
         """Turn the head and put every curve onto the picture.
 
@@ -98,35 +99,37 @@ class Sketch:
             size: Side of the picture in pixels.
         """
         slices: dict[str, slice] = {}
-        half = at = sum(curve.length for curve in self._paired)
-        for curve in self._alone:
-            slices[curve.name] = slice(half + at, half + at + curve.length)
-            at += curve.length
-        start = 0
-        for curve in self._paired:
-            stop = start + curve.length
-            slices[f"{curve.name}_right"], slices[f"{curve.name}_left"] = (
-                slice(start, stop),
-                slice(start + half, stop + half),
-            )
+        start, half = 0, sum([curve.length for curve in self._paired])
+        for name, _, _, _, length in self._paired:
+            stop = start + length
+            slices[name + "_right"], slices[name + "_left"] = slice(start, stop), slice(start + half, stop + half)
             start = stop
-        flat = self._flat(at)
+        start += half
+        for name, _, _, _, length in self._alone + self._still:
+            slices[name] = slice(start, start + length)
+            start += length
+        flat = self._flat(start - half)
         space = np.concatenate((flat[:, :half], flat), axis=1)
         space[0, half : 2 * half] *= -1
         matrix, offset = _projection(pose, size)
-        return Curves(space.T @ matrix + offset, slices)
+        points = space.T @ matrix + offset
+        if self._still:
+            body = slices[self._still[0].name].start
+            place = np.array((pose.x * size - 0.5, pose.y * size - 0.5))
+            points[body:] = space[:2, body:].T * (pose.scale * size) + place
+        return Curves(points, slices)
 
-    def _flat(self, count: int) -> Array:
-        """Join all curves: (3, count), each pair once."""
-        curves = self._paired + self._alone
-        flat = np.empty((3, count))
+    def _flat(self, length: int) -> Array:
+        """Join all curves: (3, length), each pair once."""
+        curves = self._paired + self._alone + self._still
+        flat = np.empty((3, length))
         np.concatenate([part for curve in curves for part in curve.x], out=flat[0])
         np.concatenate([part for curve in curves for part in curve.y], out=flat[1])
-        at = 0
-        for curve in curves:
-            flat[2, at : at + curve.length] = curve.z
-            at += curve.length
-        np.copyto(flat[2], depth(flat[0], flat[1]), where=np.isnan(flat[2]))
+        heights, start = flat[2], 0
+        for _, _, _, z, size in curves:
+            heights[start : start + size] = z
+            start += size
+        np.copyto(heights, depth(flat[0], flat[1]), where=np.isnan(heights))
         return flat
 
 

@@ -7,6 +7,7 @@ and the comparison with a checkpoint name that place.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,7 @@ class Settings:
         informs: Whether the command only asks for help or for the merged config.
         inherited: Arguments that were given to another class before it was replaced, and where. jsonargparse keeps
             those that the new class knows too, and drops the others.
+        below: What a checkpoint brought.
     """
 
     verb: str
@@ -86,6 +88,7 @@ class Settings:
     argv: list[str] = dataclasses.field(default_factory=list)
     informs: bool = False
     inherited: dict[Key, str] = dataclasses.field(default_factory=dict)
+    below: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def place(self, key: Key) -> str:
         """Return where a value (or the nearest thing around it) was given."""
@@ -93,6 +96,23 @@ class Settings:
             if key[:length] in self.places:
                 return self.places[key[:length]]
         return ""
+
+    def lay_below(self, name: str, node: dict[str, Any], place: str) -> None:
+        """Lay settings below what was given.
+
+        Args:
+            name: A top-level setting.
+            node: Its settings, which whatever was given replaces.
+            place: Where they come from.
+        """
+        given = self.tree.pop(name, None)
+        given = {"class_path": given} if isinstance(given, str) else given
+        places = dict(_below(self.places, (name,)))
+        self.below[name] = node
+        self.tree[name] = copy.deepcopy(node)
+        self.places[(name,)] = place
+        if given is not None:
+            self.merge({name: given}, places)
 
     def merge(self, value: dict[str, Any], places: dict[Key, str]) -> None:
         """Lay a mapping over the settings, as jsonargparse does: mappings merge, other values replace."""
@@ -133,7 +153,8 @@ class Settings:
         node[key[-1]] = [*known, *items]
         for inner, at in places.items():
             first, *rest = inner or (0,)
-            self.places[(*key, int(first) + len(known), *rest)] = at
+            place: Key = (*key, int(first) + len(known), *rest)
+            self.places[place] = at
 
     def _get(self, key: Key) -> Any:
         """Return the node at ``key``."""
@@ -158,18 +179,19 @@ class Settings:
 
     def _set(self, node: dict[str, Any], key: Key, value: Any, name: str) -> None:
         """Set the last part of a flag."""
-        flag, old = f"--{name}", node.get(key[-1])
+        flag, last = f"--{name}", str(key[-1])
+        old = node.get(last)
         if name.endswith("+"):
             self._append(key, value if isinstance(value, list) else [value], {(): flag})
         elif isinstance(old, dict) and isinstance(value, dict):
-            self._merge_item(key[:-1], str(key[-1]), value, {key: flag})
+            self._merge_item(key[:-1], last, value, {key: flag})
         elif isinstance(old, dict) and _is_class_node(old) and isinstance(value, Raw):
             if "class_path" in old and _class_name(old) != value.rsplit(".", 1)[-1]:
                 self._inherit(key, old)
-            old["class_path"] = value
-            self.places[(*key, "class_path")] = flag
+            old["class_path"], key = value, (*key, "class_path")
+            self.places[key] = flag
         else:
-            node[key[-1]] = value
+            node[last] = value
             self.places[key] = flag
 
 
@@ -193,7 +215,7 @@ def _is_class_node(node: Any) -> bool:
     return isinstance(node, dict) and any(name in node for name in CLASS_KEYS)
 
 
-def _step_into(node: Any, part: str) -> Key:
+def _step_into(node: Any, part: str) -> tuple[str, ...]:
     """Return the keys that one dotted part of a flag stands for: ``init_args`` may be left out on the command line."""
     if _is_class_node(node) and part not in CLASS_KEYS:
         return ("init_args", part)
@@ -231,17 +253,22 @@ def read_settings(verb: str, argv: list[str]) -> Settings:
     Raises:
         UsageError: With every config that is missing or no YAML, and every stray word.
     """
-    settings, problems = Settings(verb), []
-    for name, value in _tokens(argv):
-        try:
-            _take(settings, name, value)
-        except UsageError as error:
-            problems += error.problems
-        except FarlError as error:
-            problems.append(Problem("", str(error)))
+    settings = Settings(verb)
+    problems = [problem for name, value in _tokens(argv) for problem in _try_to_take(settings, name, value)]
     if problems:
         raise UsageError(problems)
     return settings
+
+
+def _try_to_take(settings: Settings, name: str, value: str | None) -> list[Problem]:
+    """Take one argument into the settings; return what is wrong with it."""
+    try:
+        _take(settings, name, value)
+    except UsageError as error:
+        return error.problems
+    except FarlError as error:
+        return [Problem("", str(error))]
+    return []
 
 
 def _take(settings: Settings, name: str, value: str | None) -> None:
@@ -327,9 +354,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, str]]:
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{shown}: a config is a mapping such as 'trainer: {{max_steps: 10}}', not a {type(tree).__name__}"
-        )
+        kind = type(tree).__name__
+        raise ConfigError(f"{shown}: a config is a mapping such as 'trainer: {{max_steps: 10}}', not a {kind}")
     return tree, {key: f"{shown}:{line}" for key, line in _lines((), node)}
 
 
@@ -337,12 +363,8 @@ def _shown(path: Path) -> str:
     """Shorten a path: relative to the current folder, or to the shipped configs."""
     from farl_lightning.cli.shipped import shipped_folder
 
-    for root in (Path.cwd(), shipped_folder()):
-        try:
-            return path.resolve().relative_to(root.resolve()).as_posix()
-        except ValueError:
-            continue
-    return str(path)
+    file, roots = path.resolve(), (Path.cwd(), shipped_folder().resolve())
+    return next((file.relative_to(root).as_posix() for root in roots if file.is_relative_to(root)), str(path))
 
 
 def _lines(key: Key, node: yaml.Node | None) -> Iterator[tuple[Key, int]]:

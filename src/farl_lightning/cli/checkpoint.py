@@ -89,9 +89,7 @@ def _load(file: Path) -> dict[str, Any]:
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"checkpoint '{file}' cannot be read; it may be cut off or no checkpoint: {reason}"
-        ) from error
+        raise CheckpointError(f"checkpoint '{file}' cannot be read (cut off, or no checkpoint): {reason}") from error
     return saved if isinstance(saved, dict) else {}
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +26,9 @@ class _Parser(argparse.ArgumentParser):
         """Raise instead of printing the usage and leaving."""
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+            options = [
+                option for action in self._actions for option in action.option_strings if option.startswith("--")
+            ]
             message = f"there is no option '{unknown[1]}'. {did_you_mean(unknown[1].split('=')[0], options)}"
         raise ConfigError(f"{message}. '{self.prog} --help' shows the options".replace("..", "."))
 
@@ -63,7 +65,9 @@ farl-lightning data: prepare and inspect pretraining data.
 def _parser(verb: str, description: str) -> _Parser:
     """Make the parser of a verb."""
     parser = _Parser(prog=f"farl-lightning data {verb}", description=description, allow_abbrev=False)
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="threads (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count() or 1), help="threads (default: %(default)s)"
+    )
     return parser
 
 
@@ -71,7 +75,9 @@ def _write_shards(words: list[str]) -> int:
     """Write shards."""
     parser = _parser("write-shards", "Write pictures with captions into tar shards, laid out as img2dataset does.")
     parser.add_argument("folder", help="where the pictures are")
-    parser.add_argument("table", help=".tsv, .csv (with a header) or .jsonl: a column 'file', a column 'caption' or 'captions'")
+    parser.add_argument(
+        "table", help=".tsv, .csv (with a header) or .jsonl: a column 'file', a column 'caption' or 'captions'"
+    )
     parser.add_argument("output", help="where to write")
     parser.add_argument("--samples_per_shard", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards of an earlier call")
@@ -99,7 +105,9 @@ def _check(words: list[str]) -> int:
     parser = _parser("check", "Read shards from end to end, decode every picture, count, and draw a contact sheet.")
     parser.add_argument("shards", nargs="+", help="folders, .tar files, patterns, URLs, or .txt lists of these")
     parser.add_argument("--subset", choices=("20M", "50M"), help="only the parts of LAION-Face that belong to it")
-    parser.add_argument("--detections", metavar="DIR", help="table of index-detections: also check that faces are found")
+    parser.add_argument(
+        "--detections", metavar="DIR", help="table of index-detections: also check that faces are found"
+    )
     parser.add_argument("--contact_sheet", type=Path, default=Path("shards.png"), help="default: %(default)s")
     parser.add_argument("--examples", type=int, default=24, help="pictures on the contact sheet (default: %(default)s)")
     given = parser.parse_args(words)
@@ -142,12 +150,9 @@ def _index_detections(words: list[str]) -> int:
 
 def _progress(unit: str) -> Any:
     """Return what wraps an iterable with a progress bar."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
-    def wrap(items: Iterable[Any], total: int | None = None) -> Any:
-        return tqdm(items, total=total, unit=f" {unit}", leave=False, disable=None)  # no bar in a log file
-
-    return wrap
+    return functools.partial(tqdm, unit=f" {unit}", leave=False, disable=None)  # None: no bar in a log file
 
 
 def _print_drops(drops: list[Drop], reasons: Counter[str]) -> None:

@@ -36,7 +36,8 @@ _OWN = {
     "fit": "  --ckpt_path FILE      continue the run that wrote this checkpoint (give its config too)\n",
     "validate": "  --ckpt_path FILE      the checkpoint; it also brings the model, and the data unless given here\n",
     "check": "  --ckpt_path FILE      see whether this checkpoint fits\n",
-    "preview": "  --output FILE         the picture to write (preview.png)\n  --count N             samples to draw (8)\n",
+    "preview": "  --output FILE         the picture to write (preview.png)\n"
+    "  --count N             samples to draw (8)\n",
 }
 
 _VERB = """\

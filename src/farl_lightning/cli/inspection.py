@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from typing_extensions import override
 
 from farl_lightning.errors import CheckpointError
 
@@ -34,6 +35,7 @@ class StepInspector(L.Callback):
         self.bad_gradient: list[str] = []
         self._counter = FlopCounterMode(display=False)
 
+    @override
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -43,8 +45,9 @@ class StepInspector(L.Callback):
         self.memory["parameters"] = _bytes(pl_module.parameters())
         self.memory["buffers"] = _bytes(pl_module.buffers())
         self.seconds = time.perf_counter()
-        self._counter.__enter__()
+        self._counter.__enter__()  # type: ignore[no-untyped-call]
 
+    @override
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -57,12 +60,13 @@ class StepInspector(L.Callback):
         names = {id(weight): name for name, weight in trainable}
         self.groups = [describe_group(group, names) for group in optimizer.param_groups]
 
+    @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop counting, and the run; the state of the optimiser is complete after its first step."""
         trainer.should_stop = True
-        self._counter.__exit__(None, None, None)
+        self._counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         self.seconds = time.perf_counter() - self.seconds
         self.flops = self._counter.get_total_flops()
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
@@ -151,14 +155,7 @@ def describe_group(group: dict[str, Any], names: dict[int, str]) -> dict[str, An
 
 def describe_batch(batch: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield key and description of every entry of a batch: shape, dtype, range."""
-    items = (
-        batch.items()
-        if isinstance(batch, dict)
-        else enumerate(batch)
-        if isinstance(batch, list | tuple)
-        else [("", batch)]
-    )
-    for key, value in items:
+    for key, value in _items(batch):
         name = f"{prefix}{key}"
         if isinstance(value, Tensor):
             yield name, _describe_tensor(value)
@@ -171,6 +168,13 @@ def describe_batch(batch: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
+def _items(batch: Any) -> Iterable[tuple[Any, Any]]:
+    """Return names and entries of a batch of any kind."""
+    if isinstance(batch, dict):
+        return batch.items()
+    return enumerate(batch) if isinstance(batch, list | tuple) else [("", batch)]
+
+
 def _describe_tensor(value: Tensor) -> str:
     """Describe a tensor: shape, dtype, range, or the share of True."""
     text = f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
@@ -179,13 +183,12 @@ def _describe_tensor(value: Tensor) -> str:
     if value.dtype == torch.bool:
         return f"{text}, {value.float().mean().item():.0%} True"
     low, high = value.min().item(), value.max().item()
-    return f"{text}, {low:.4g} to {high:.4g}"
+    return f"{text}, {low:.4g} to {high:.4g}" if value.is_floating_point() else f"{text}, {low} to {high}"
 
 
 def batch_size(batch: Any) -> int:
     """Return the number of samples of a batch: the first axis of its first tensor."""
-    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
-    return next((value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim), 1)
+    return next((value.shape[0] for _, value in _items(batch) if isinstance(value, Tensor) and value.ndim), 1)
 
 
 def parameter_rows(task: L.LightningModule) -> Iterator[tuple[str, ...]]:
@@ -203,6 +206,18 @@ def parameter_rows(task: L.LightningModule) -> Iterator[tuple[str, ...]]:
     if own := list(root.parameters(recurse=False)):
         yield "itself", *_counts(own)
     yield "total", *_counts(list(root.parameters()))
+
+
+def size_line(task: L.LightningModule) -> str:
+    """Return the sizes of a task's parts in one line.
+
+    Args:
+        task: The task.
+    """
+    _, *rows, total = parameter_rows(task)
+    parts = ", ".join(f"{part} {trainable}".rstrip() for part, trainable, _ in rows if not part.endswith("itself"))
+    frozen = f", {total[2].strip()} frozen" if total[2] != human(0) else ""
+    return f"{type(task).__name__}: {total[1].strip()} trainable parameters{frozen} ({parts})"
 
 
 def _counts(weights: list[nn.Parameter]) -> tuple[str, str]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import pkgutil
-import sys
-from importlib.metadata import entry_points
 from typing import Any, Literal
 
 import lightning as L
@@ -18,14 +13,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
 from farl_lightning.cli.arguments import Problem, Settings, UsageError
-from farl_lightning.cli.checkpoint import Difference, SavedRun, differences, read_run
-from farl_lightning.cli.schema import check_settings, dotted, parameters, resolve_class
-from farl_lightning.cli.trainer import CHECK_TRAINER, FarlTrainer
+from farl_lightning.cli.checkpoint import Difference, SavedRun, differences
+from farl_lightning.cli.inspection import size_line
+from farl_lightning.cli.preflight import HANDED_OVER, NO_MODEL, prepare
+from farl_lightning.cli.progress import progress_bar
+from farl_lightning.cli.schema import dotted, parameters
+from farl_lightning.cli.trainer import CHECK_TRAINER, FarlTrainer, headline
 
-_ROOMS = ("tasks", "objectives", "models", "datamodules", "callbacks")
-_HANDED_OVER = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
 _EVALUATION = ("validate", "test", "predict")
-_NO_MODEL = ("preview",)
 
 
 def run(settings: Settings) -> None:
@@ -37,108 +32,7 @@ def run(settings: Settings) -> None:
     Raises:
         UsageError: With everything that is wrong with them.
     """
-    import_classes()
-    saved = None if settings.informs else read_run(_text(settings.tree.get("ckpt_path")))
-    if not settings.informs:
-        if problems := [
-            *check_settings(settings, _hints(settings.verb), FarlTrainer, _choices()),
-            *_missing(settings, saved),
-        ]:
-            raise UsageError(problems)
-        _check_same_class(settings, saved)
-    FarlCLI(settings, saved)
-
-
-def import_classes() -> None:
-    """Import everything that a config may name: our rooms, the plugins, and make the user's folder importable."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # last: files there cannot stand in for installed packages
-    for room in _ROOMS:
-        package = importlib.import_module(f"farl_lightning.{room}")
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
-    for plugin in entry_points(group="farl_lightning.plugins"):
-        try:
-            plugin.load()
-        except Exception as error:  # a broken package of someone else must not stop this one
-            print(
-                f"plugin '{plugin.name}' ({plugin.value}) is left out: {type(error).__name__}: {error}", file=sys.stderr
-            )
-
-
-def _text(value: Any) -> str | None:
-    """Return a setting as text."""
-    return None if value is None or str(value) in ("null", "") else str(value)
-
-
-def _hints(verb: str) -> dict[str, Any]:
-    """Return the type of every top-level setting of a verb."""
-    own = {parameter.name: parameter.annotation for parameter in parameters(getattr(FarlTrainer, verb))}
-    fixed = {
-        "model": L.LightningModule | None,
-        "data": L.LightningDataModule | None,
-        "seed_everything": bool | int,
-        "float32_matmul_precision": Literal["highest", "high", "medium"],
-        "ckpt_override": bool,
-    }
-    skipped = {"self", *_HANDED_OVER}
-    own = {name: hint for name, hint in own.items() if name not in skipped}
-    return {**fixed, **own}
-
-
-def _choices() -> dict[tuple[str | int, ...], list[str]]:
-    """Return the words allowed for strategy and accelerator, which Lightning annotates as ``str``."""
-    from lightning.pytorch.accelerators import AcceleratorRegistry
-    from lightning.pytorch.strategies import StrategyRegistry
-
-    return {
-        ("trainer", "strategy"): ["auto", *StrategyRegistry.available_strategies()],
-        ("trainer", "accelerator"): ["auto", "gpu", *AcceleratorRegistry.available_accelerators()],
-    }
-
-
-def _missing(settings: Settings, saved: SavedRun | None) -> list[Problem]:
-    """Report that no model or no data is named."""
-    problems = []
-    for name, known in (("model", saved and saved.model), ("data", saved and saved.data)):
-        if known or _names_class(settings.tree.get(name)) or (name == "model" and settings.verb in _NO_MODEL):
-            continue
-        if saved is not None:
-            text = f"'{saved.path}' does not record its {name}; give --config, or --{name} CLASS"
-        else:
-            text = f"no {name} is named; give --config (farl-lightning configs lists them) or --{name} CLASS"
-        problems.append(Problem("", text))
-    if settings.verb == "fit" and saved is not None and "trainer" not in settings.tree:
-        near = next(
-            (folder / "config.yaml" for folder in saved.path.parents if (folder / "config.yaml").is_file()), None
-        )
-        problems.append(Problem("", f"to continue a run, give its config too: --config {near or 'CONFIG'}"))
-    return problems
-
-
-def _names_class(node: Any) -> bool:
-    """Whether a section names its class."""
-    return bool(node.get("class_path")) if isinstance(node, dict) else bool(_text(node))
-
-
-def _check_same_class(settings: Settings, saved: SavedRun | None) -> None:
-    """Refuse a checkpoint of another task: it can be neither resumed nor evaluated with this config."""
-    node = settings.tree.get("model")
-    if saved is None or saved.model is None or not _names_class(node):
-        return
-    name = str(node["class_path"] if isinstance(node, dict) else node)
-    kind = resolve_class(name, [L.LightningModule])
-    theirs = saved.model["class_path"]
-    if f"{kind.__module__}.{kind.__qualname__}" != theirs:
-        place = settings.place(("model", "class_path"))
-        raise UsageError(
-            [
-                Problem("", f"--ckpt_path continues or evaluates one task, and two are named:"),
-                Problem(f"  {saved.path}", f"model is {theirs}"),
-                Problem(f"  {place}", f"model is {name}"),
-                Problem("", f"To start a {name} from these weights, give --model.weights {saved.path} instead."),
-            ]
-        )
+    FarlCLI(settings, prepare(settings))
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -191,22 +85,18 @@ class FarlCLI(LightningCLI):
 
     def _base(self) -> list[str]:
         """Return the checkpoint's settings as the first config."""
-        base: dict[str, Any] = {}
-        if self.saved is not None and self.saved.model is not None:
-            base["model"] = self.saved.model
-        if self.saved is not None and self.saved.data is not None and not _names_class(self.settings.tree.get("data")):
-            base["data"] = self.saved.data
+        base = self.settings.below
         return [f"--config={json.dumps(base)}"] if base else []
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the verb at hand alone: building the parser of a verb takes half a second."""
-        return {
-            self.settings.verb: _HANDED_OVER & {p.name for p in parameters(getattr(FarlTrainer, self.settings.verb))}
-        }
+        given = {parameter.name for parameter in parameters(getattr(FarlTrainer, self.settings.verb))}
+        return {self.settings.verb: set(HANDED_OVER & given)}
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, model and data; none is required here, since a checkpoint may bring them."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({"trainer.enable_model_summary": False})  # ours is printed instead: sizes by part
         if self.settings.verb in _EVALUATION:
             parser.set_defaults({"trainer.logger": False})
         parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True, required=False)
@@ -239,9 +129,8 @@ class FarlCLI(LightningCLI):
             return
         found = []
         if self.saved.model is not None and self._section("model") is not None:
-            found = differences(
-                self.saved.model["init_args"], self._section("model").get("init_args"), ("model", "init_args")
-            )
+            given = self._section("model").get("init_args")
+            found = differences(self.saved.model["init_args"], given, ("model", "init_args"))
         if found and not self.config[self.settings.verb].get("ckpt_override"):
             raise UsageError([*map(self._conflict, found), Problem("", self._way_out())])
         for difference in found:
@@ -267,7 +156,7 @@ class FarlCLI(LightningCLI):
         """Set what must be set before anything is built."""
         config = self.config[self.settings.verb]
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
-        if self.settings.verb in _NO_MODEL:
+        if self.settings.verb in NO_MODEL:
             config.model = None
         if self.settings.verb in ("check", "preview"):
             _shrink(config.data.init_args, 2 if self.settings.verb == "check" else config.count)
@@ -276,20 +165,22 @@ class FarlCLI(LightningCLI):
         """Build the trainer; ``check`` and ``preview`` take one process and write no run folder."""
         if self.settings.verb in ("check", "preview"):
             kwargs = {**CHECK_TRAINER, **kwargs, "callbacks": []}
+        else:
+            given = self.config_init[self.settings.verb].trainer
+            self.trainer_defaults["callbacks"] = progress_bar(given.enable_progress_bar, given.callbacks)
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Say in one line what runs where."""
-        rank_zero_info(self.trainer.headline(self.settings.verb, self._section("seed_everything")))
+        """Say what runs where, and how large it is."""
+        rank_zero_info(headline(self.trainer, self.settings.verb, self._section("seed_everything")))
+        if self.settings.verb == "fit":
+            rank_zero_info(size_line(self.model))
 
 
 def _shrink(arguments: Namespace, samples: int) -> None:
     """Reduce the data to a few samples, loaded in this process and none ahead of time."""
-    small = {
-        "batch_size": max(1, min(samples, arguments.get("batch_size") or samples)),
-        "num_workers": 0,
-        "cache": False,
-    }
+    samples = max(1, min(samples, arguments.get("batch_size") or samples))
+    small = {"batch_size": samples, "num_workers": 0, "cache": False}
     for name, value in small.items():
         if name in arguments:
             arguments[name] = value
@@ -298,7 +189,6 @@ def _shrink(arguments: Namespace, samples: int) -> None:
 def _shorten(message: str) -> str:
     """Keep what a person needs of a message of jsonargparse."""
     lines = [line.rstrip() for line in message.splitlines() if line.strip()]
-    keep = [
-        line for line in lines if not line.lstrip().startswith(("Given value type", "Problem with given class_path"))
-    ]
+    noise = ("Given value type", "Problem with given class_path")
+    keep = [line for line in lines if not line.lstrip().startswith(noise)]
     return "\n  ".join(keep[:6])

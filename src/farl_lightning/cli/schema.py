@@ -87,7 +87,7 @@ class _Check:
     def mapping(self, key: Key, value: dict[str, Any], members: list[Any]) -> None:
         """Check a mapping: a class with its arguments, a dataclass, or named items."""
         classes = [member for member in members if _is_class(member)]
-        records = [member for member in members if dataclasses.is_dataclass(member)]
+        records = [member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)]
         mappings = [member for member in members if get_origin(member) in _MAPPINGS]
         if "class_path" in value and (classes or records):
             self.instance(key, value, [*classes, *records])
@@ -189,9 +189,7 @@ def resolve_class(name: str, bases: list[type]) -> type:
     found = class_names(bases)
     if name not in found:
         hint = did_you_mean(name, suggestions(bases))
-        own = (
-            "" if hint.startswith("Did") else " A class of your own is named with its module, such as mymodule.MyClass."
-        )
+        own = "" if hint.startswith("Did") else " A class of your own is named with its module: mymodule.MyClass."
         raise ConfigError(f"there is no {_or(bases)} called '{name}'. {hint}{own}".replace(". .", "."))
     if len(found[name]) > 1:
         paths = ", ".join(sorted(_path(kind) for kind in found[name]))
@@ -210,9 +208,9 @@ def class_names(bases: list[type]) -> dict[str, list[type]]:
             continue
         seen.add(kind)
         queue += type.__subclasses__(kind)
-        if "._" not in f"{_path(kind)}" and not kind.__name__.startswith("_") and "<locals>" not in kind.__qualname__:
-            if not inspect.isabstract(kind):
-                names.setdefault(kind.__name__, []).append(kind)
+        is_public = "._" not in _path(kind) and "<locals>" not in kind.__qualname__
+        if is_public and not inspect.isabstract(kind):
+            names.setdefault(kind.__name__, []).append(kind)
     return {name: _unique(kinds) for name, kinds in names.items()}
 
 
@@ -250,11 +248,9 @@ def _import_hint(name: str, error: ImportError, bases: list[type]) -> str:
     """Say why a module cannot be imported."""
     short = name.rpartition(".")[2]
     found = class_names(bases)
-    hint = (
-        f"Did you mean '{_path(found[short][0])}'?"
-        if short in found
-        else "Modules are looked up in the current folder too."
-    )
+    hint = "Modules are looked up in the current folder too."
+    if short in found:
+        hint = f"Did you mean '{_path(found[short][0])}'?"
     return f"class '{name}' cannot be imported: {error}. {hint}"
 
 
@@ -286,14 +282,11 @@ def _union(members: list[Any]) -> Any:
 def _item_hint(members: list[Any]) -> Any:
     """Return the annotation of a sequence's items, or None if items need no look of their own."""
     for member in members:
-        arguments = get_args(member)
-        if (
-            get_origin(member) in _SEQUENCES
-            and len(arguments) in (1, 2)
-            and (len(arguments) == 1 or arguments[1] is ...)
-        ):
-            if any(_is_class(inner) or dataclasses.is_dataclass(inner) for inner in _members(arguments[0])):
-                return arguments[0]
+        item, *more = get_args(member) or (None,)
+        if get_origin(member) not in _SEQUENCES or more not in ([], [...]):
+            continue
+        if any(_is_class(inner) or dataclasses.is_dataclass(inner) for inner in _members(item)):
+            return item
     return None
 
 

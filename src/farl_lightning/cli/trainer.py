@@ -51,7 +51,7 @@ class FarlTrainer(L.Trainer):
         from farl_lightning.cli.inspection import StepInspector, check_fits
 
         inspector = StepInspector()
-        self.callbacks.append(inspector)
+        self.callbacks.append(inspector)  # type: ignore[attr-defined]  # set by a connector
         self.fit(model, datamodule=datamodule)
         if ckpt_path is not None:
             check_fits(model, ckpt_path)
@@ -81,23 +81,26 @@ class FarlTrainer(L.Trainer):
         write_preview(datamodule, Path(output), count)
         print(f"wrote {output}")
 
-    def headline(self, verb: str, seed: Any) -> str:
-        """Return one line that says what runs where.
 
-        Args:
-            verb: The subcommand.
-            seed: Seed of the run.
-        """
-        folder = f", {self.log_dir}" if self.loggers else ""
-        return f"{verb} on {self._devices()}, precision {self.precision}, seed {seed}{folder}"
+def headline(trainer: L.Trainer, verb: str, seed: Any) -> str:
+    """Return one line that says what runs where.
 
-    def _devices(self) -> str:
-        """Name the devices in use."""
-        device = self.strategy.root_device
-        if device.type == "cuda":
-            name = torch.cuda.get_device_name(device)
-        elif device.type == "cpu":
-            name = f"CPU ({torch.get_num_threads()} threads)"
-        else:
-            name = device.type.upper()
-        return f"{self.world_size} x {name}" if self.world_size > 1 else name
+    Args:
+        trainer: The trainer.
+        verb: The subcommand.
+        seed: Seed of the run.
+    """
+    folder = f", {trainer.log_dir}" if trainer.loggers else ""
+    return f"{verb} on {_devices(trainer)}, precision {trainer.precision}, seed {seed}{folder}"
+
+
+def _devices(trainer: L.Trainer) -> str:
+    """Name the devices in use."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        name = f"CPU ({torch.get_num_threads()} threads)"
+    else:
+        name = device.type.upper()
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+
+import pytest
+import torch
+import yaml
+
+
+def test_what_a_run_prints_is_worth_reading(run):
+    status, out, err = run("fit", "--config", "fake", "--seed_everything", "5")
+    assert status == 0
+    lines = err.splitlines()
+    assert lines[0].startswith("fit on CPU (")
+    assert lines[0].endswith("precision 32-true, seed 5, runs/fake/version_0")
+    assert lines[1] == "FakeTask: 20 trainable parameters, 20 frozen (tower 20, frozen 0)"
+    assert lines[2] == "`Trainer.fit` stopped: `max_steps=2` reached."
+    assert len(lines) == 3
+    assert out == ""
+
+
+def test_the_saved_config_repeats_the_run(run, here):
+    run("fit", "--config", "fake", "--model.optim.lr", "0.01", "--seed_everything", "7")
+    config = here / "runs/fake/version_0/config.yaml"
+    saved = yaml.safe_load(config.read_text())
+    assert saved["seed_everything"] == 7
+    assert saved["model"]["init_args"]["optim"]["lr"] == 0.01
+    assert run("fit", "--config", config)[0] == 0
+    first, second = (
+        torch.load(here / f"runs/fake/version_{n}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for n in (0, 1)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    again = yaml.safe_load((here / "runs/fake/version_1/config.yaml").read_text())
+    assert again == saved
+
+
+def test_without_a_logger_nothing_in_the_folder_is_overwritten(run, here):
+    (here / "config.yaml").write_text("# mine\n")
+    flags = ["--trainer.logger", "false", "--trainer.enable_checkpointing", "false", "--trainer.callbacks", "null"]
+    status, _, err = run("fit", "--config", "fake", *flags)
+    assert status == 0, err
+    assert (here / "config.yaml").read_text() == "# mine\n"
+
+
+def test_print_config_is_the_merged_config_and_nothing_runs(run, here):
+    status, out, _ = run("fit", "--config", "fake", "--model.clip.embed_dim", "6", "--print_config")
+    assert status == 0
+    config = yaml.safe_load(out)
+    assert config["model"]["init_args"]["clip"]["embed_dim"] == 6
+    assert config["model"]["init_args"]["objectives"]["contrast"]["init_args"]["weight"] == 1.0
+    assert "max_epochs" not in config["trainer"]  # unset
+    assert not (here / "runs").exists()
+
+
+def test_classes_of_the_users_folder_are_found(run, here):
+    (here / "mytask.py").write_text("from tests.cli.fakes import FakeTask\n\nclass MyTask(FakeTask):\n    pass\n")
+    status, _, err = run("fit", "--config", "fake", "--model", "mytask.MyTask")
+    assert status == 0, err
+    assert "MyTask: 20 trainable parameters" in err
+
+
+def test_the_users_folder_cannot_stand_in_for_installed_packages(run, here):
+    (here / "yaml.py").write_text("raise RuntimeError('hijacked')\n")
+    (here / "timm.py").write_text("raise RuntimeError('hijacked')\n")
+    assert run("fit", "--config", "fake")[0] == 0
+    assert sys.path[-1] == str(here)
+
+
+def test_plugins_are_loaded_and_broken_ones_left_out(run, here, monkeypatch):
+    good = types.ModuleType("goodplugin")
+    exec(  # noqa: S102
+        "from tests.cli.fakes import FakeTask\nclass PluginTask(FakeTask): pass\nPluginTask.__module__ = 'goodplugin'",
+        good.__dict__,
+    )
+    task = good.PluginTask
+    monkeypatch.setitem(sys.modules, "goodplugin", good)
+    points = [
+        importlib.metadata.EntryPoint("good", "goodplugin", "farl_lightning.plugins"),
+        importlib.metadata.EntryPoint("bad", "nothere.at_all", "farl_lightning.plugins"),
+    ]
+    monkeypatch.setattr("farl_lightning.cli.preflight.entry_points", lambda group: points)
+    status, _, err = run("fit", "--config", "fake", "--model", "PluginTask")
+    assert status == 0, err
+    assert "PluginTask: 20 trainable" in err
+    assert "plugin 'bad' (nothere.at_all) is left out: ModuleNotFoundError" in err
+    del task
+
+
+def test_abbreviated_options_are_refused(run):
+    status, _, err = run("fit", "--config", "fake", "--trainer.max_step", "1")
+    assert status == 2
+    assert "--trainer.max_step: trainer: Trainer has no argument 'max_step'. Did you mean 'max_steps'?" in err
+
+
+def test_missing_data_is_told_without_a_traceback(run):
+    status, _, err = run("fit", "--config", "fake", "--data.root", "/nowhere")
+    assert status == 1
+    assert err == (
+        "farl-lightning fit: no shards at '/nowhere': it must hold split_00000/*.tar; see img2dataset\n"
+    )
+
+
+def test_float32_precision_is_a_setting(run):
+    assert run("fit", "--config", "fake", "--float32_matmul_precision", "high")[0] == 0
+    assert torch.get_float32_matmul_precision() == "high"
+    status, _, err = run("fit", "--config", "fake", "--float32_matmul_precision", "hihg")
+    assert status == 2
+    assert "Did you mean 'high'?" in err
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_evaluation_without_a_checkpoint(run, here, verb):
+    status, out, err = run(verb, "--config", "fake")
+    assert status == 0, err
+    assert "loss" in out
+    assert not (here / "runs/fake/version_0/config.yaml").exists()
+
+
+def test_the_bar_counts_epochs_without_a_last_one():
+    import lightning as L
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from farl_lightning.cli.progress import EpochBar, progress_bar
+
+    bar = EpochBar()
+    bar._trainer = L.Trainer(max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    bar._trainer.fit_loop.max_epochs = -1
+    assert RichProgressBar._get_train_description(bar, 3).strip() == "Epoch 3/-2"  # what Lightning writes
+    assert bar._get_train_description(3).strip() == "Epoch 3"
+    assert progress_bar(False, None) == []
+    assert progress_bar(None, [RichProgressBar()]) == []
+    assert isinstance(progress_bar(None, None)[0], EpochBar)

@@ -114,7 +114,7 @@ def test_vocabulary_constants_match_the_library():
 
 
 def test_too_short_a_context_is_refused():
-    with pytest.raises(ConfigError, match="context_length 1 leaves no room"):
+    with pytest.raises(ConfigError, match=r"context_length 1 leaves no room"):
         Tokenizer(1)
 
 
@@ -127,9 +127,17 @@ def test_importing_text_and_using_it_stays_light():
 
 
 def test_prompts_are_two_sided_and_distinct():
-    assert {"Eyeglasses", "Smiling", "Male", "No_Beard", "Wearing_Hat", "Young", "Blond_Hair", "Black_Hair", "Bald"} <= set(
-        ATTRIBUTE_PROMPTS
-    )
+    assert {
+        "Eyeglasses",
+        "Smiling",
+        "Male",
+        "No_Beard",
+        "Wearing_Hat",
+        "Young",
+        "Blond_Hair",
+        "Black_Hair",
+        "Bald",
+    } <= set(ATTRIBUTE_PROMPTS)
     for present, absent in ATTRIBUTE_PROMPTS.values():
         assert present
         assert absent

@@ -71,7 +71,9 @@ class Tokenizer:
 
     def __init__(self, context_length: int = 77, cache_size: int = 16384) -> None:
         if context_length < 2:
-            raise ConfigError(f"context_length {context_length} leaves no room for the start and the end mark; allowed: 2 or more")
+            raise ConfigError(
+                f"context_length {context_length} leaves no room for the start and the end mark; allowed: 2 or more"
+            )
         self.context_length = context_length
         self.cache_size = cache_size
         self._cache: OrderedDict[str, list[int]] = OrderedDict()
@@ -146,7 +148,11 @@ ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "Smiling": (
         ["a photo of a smiling person", "a smiling face", "a portrait of someone with a smile"],
-        ["a photo of a serious person", "a face that does not smile", "a portrait of someone with a neutral expression"],
+        [
+            "a photo of a serious person",
+            "a face that does not smile",
+            "a portrait of someone with a neutral expression",
+        ],
     ),
     "Male": (
         ["a photo of a man", "the face of a man", "a portrait of a man"],

@@ -95,13 +95,17 @@ def test_random_mask_counts_and_is_even():
     assert random_mask(4, 4).all()
 
 
-@pytest.mark.parametrize("call", [lambda: random_mask(4, 5), lambda: random_mask(4, -1), lambda: blockwise_mask((2, 2), 5)])
+@pytest.mark.parametrize(
+    "call", [lambda: random_mask(4, 5), lambda: random_mask(4, -1), lambda: blockwise_mask((2, 2), 5)]
+)
 def test_impossible_counts(call):
-    with pytest.raises(ConfigError, match="cannot mask .* of 4 patches; allowed: 0 to 4"):
+    with pytest.raises(ConfigError, match=r"cannot mask .* of 4 patches; allowed: 0 to 4"):
         call()
 
 
-@pytest.mark.parametrize("options", [{"min_block": -1}, {"max_block": 0}, {"aspect": (0.0, 1.0)}, {"aspect": (2.0, 1.0)}])
+@pytest.mark.parametrize(
+    "options", [{"min_block": -1}, {"max_block": 0}, {"aspect": (0.0, 1.0)}, {"aspect": (2.0, 1.0)}]
+)
 def test_impossible_blocks(options):
-    with pytest.raises(ConfigError, match="blocks need"):
+    with pytest.raises(ConfigError, match=r"blocks need"):
         blockwise_mask((4, 4), 4, **options)

@@ -11,7 +11,7 @@ from farl_lightning.layers.activation import QuickGELU
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_values(requires_grad):
     x = torch.tensor([-2.0, 0.0, 1.0, 30.0], dtype=torch.float64, requires_grad=requires_grad)
-    expected = torch.tensor([-2 / (1 + 30.0845) , 0.0, 0.845796, 30.0], dtype=torch.float64)
+    expected = torch.tensor([-2 / (1 + 30.0845), 0.0, 0.845796, 30.0], dtype=torch.float64)
     torch.testing.assert_close(QuickGELU()(x).detach(), expected, rtol=1e-4, atol=1e-6)
 
 

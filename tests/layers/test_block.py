@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block
 from farl_lightning.layers.block import QueryBlock
 
 
-@pytest.fixture()
+@pytest.fixture
 def pair():
     torch.manual_seed(0)
     settings = {"dim": 12, "num_heads": 3, "qkv_bias": True, "qk_norm": True, "init_values": 0.5}

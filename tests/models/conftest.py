@@ -18,13 +18,13 @@ def shake(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-@pytest.fixture()
+@pytest.fixture
 def encoder() -> ImageEncoder:
     torch.manual_seed(0)
     return shake(ImageEncoder(tiny_config(depth=3).image, 32).double())
 
 
-@pytest.fixture()
+@pytest.fixture
 def clip() -> FaceCLIP:
     torch.manual_seed(0)
     config = tiny_config()
@@ -32,12 +32,12 @@ def clip() -> FaceCLIP:
     return shake(FaceCLIP(config))
 
 
-@pytest.fixture()
+@pytest.fixture
 def images() -> torch.Tensor:
     return torch.randn(3, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture()
+@pytest.fixture
 def patch_mask() -> torch.Tensor:
     """Another number of masked patches in each picture, none in the second."""
     mask = torch.rand(3, 16, generator=torch.Generator().manual_seed(2)) < 0.4

@@ -18,12 +18,12 @@ from farl_lightning.testing.models import random_clip_state, tiny_config, write_
 from farl_lightning.types import FaceSpec, to_plain
 
 
-@pytest.fixture()
+@pytest.fixture
 def state():
     return random_clip_state()
 
 
-@pytest.fixture()
+@pytest.fixture
 def farl_file(tmp_path, state):
     torch.save({"state_dict": state}, tmp_path / "farl.pth")
     return tmp_path / "farl.pth"
@@ -39,8 +39,22 @@ def _assert_same(ours, theirs):
 def test_sizes_are_read_off_the_tensors(farl_file):
     config = read_clip(farl_file).config
     image, text = config.image, config.text
-    assert (config.embed_dim, image.image_size, image.patch_size, image.width, image.depth, image.heads) == (32, 32, 8, 64, 2, 1)
-    assert (text.context_length, text.vocab_size, text.width, text.depth, text.heads, text.eos_token_id) == (12, 90, 64, 2, 1, 89)
+    assert (config.embed_dim, image.image_size, image.patch_size, image.width, image.depth, image.heads) == (
+        32,
+        32,
+        8,
+        64,
+        2,
+        1,
+    )
+    assert (text.context_length, text.vocab_size, text.width, text.depth, text.heads, text.eos_token_id) == (
+        12,
+        90,
+        64,
+        2,
+        1,
+        89,
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,10 @@ def test_weights_land_where_they_belong(farl_file, state):
 
 def test_openais_torchscript_is_read_without_running_it(tmp_path):
     state = {name: value.half() for name, value in random_clip_state(masked_image=None).items()}
-    state |= {name: torch.tensor(float(number)) for name, number in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 90))}
+    state |= {
+        name: torch.tensor(float(number))
+        for name, number in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 90))
+    }
     write_torchscript(tmp_path / "ViT.pt", state)
     clip = FaceCLIP.from_checkpoint(tmp_path / "ViT.pt")
     assert clip.image_encoder.mask_token is None
@@ -151,7 +168,7 @@ def test_settings_override_the_file(farl_file, state):
     text = torch.tensor([[3, 5, 89, 0, 0, 0, 0]])
     whole = FaceCLIP.from_checkpoint(farl_file)
     torch.testing.assert_close(short(text=text).text_features, whole(text=text).text_features)
-    with pytest.raises(ConfigError, match="ImageEncoderConfig has no 'imagesize'. Did you mean 'image_size'"):
+    with pytest.raises(ConfigError, match=r"ImageEncoderConfig has no 'imagesize'. Did you mean 'image_size'"):
         FaceCLIP.from_checkpoint(farl_file, image={"imagesize": 48})
 
 
@@ -205,7 +222,7 @@ def test_lightning_checkpoints_of_pretraining(tmp_path):
     assert again.face_spec == FaceSpec(image_size=32)
     _assert_same(load_masked_image_head(file).state_dict(), head.state_dict())
     file = _saved(tmp_path / "odd.ckpt", {"state_dict": tensors})
-    with pytest.raises(CheckpointError, match="hyper_parameters have no 'clip'"):
+    with pytest.raises(CheckpointError, match=r"hyper_parameters have no 'clip'"):
         FaceCLIP.from_checkpoint(file)
 
 
@@ -213,7 +230,7 @@ def test_what_is_missing_is_named(tmp_path, state):
     del state["visual.transformer.resblocks.1.ln_1.bias"]
     with pytest.raises(CheckpointError, match=r"lacks 1 weights of the network: image_encoder.vit.blocks.1.norm1.bias"):
         FaceCLIP.from_checkpoint(_saved(tmp_path / "a.pth", state))
-    with pytest.raises(CheckpointError, match="lacks 1 weights of the image tower"):
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights of the image tower"):
         load_weights(FaceCLIP(read_clip(tmp_path / "a.pth").config), tmp_path / "a.pth")
 
 
@@ -224,7 +241,10 @@ def test_sizes_that_do_not_fit_are_named(farl_file):
 
 def test_files_of_something_else(tmp_path, state):
     cases = {
-        "no tensor 'visual.conv1.weight' in this file; it holds conv.bias, conv.weight": {"conv.weight": torch.zeros(1), "conv.bias": torch.zeros(1)},
+        "no tensor 'visual.conv1.weight' in this file; it holds conv.bias, conv.weight": {
+            "conv.weight": torch.zeros(1),
+            "conv.bias": torch.zeros(1),
+        },
         "it holds a list, not a dict of tensors": [1, 2],
         "it holds nothing": {},
         "'visual.positional_embedding' holds 15 patches, which is not a square grid": state
@@ -234,19 +254,26 @@ def test_files_of_something_else(tmp_path, state):
     for message, content in cases.items():
         with pytest.raises(CheckpointError, match=message):
             FaceCLIP.from_checkpoint(_saved(tmp_path / "x.pth", content))
-    with pytest.raises(CheckpointError, match="holds no masked image head"):
+    with pytest.raises(CheckpointError, match=r"holds no masked image head"):
         load_masked_image_head(_saved(tmp_path / "x.pth", random_clip_state(masked_image=None)))
 
 
 def test_broken_files(tmp_path, farl_file):
     whole = farl_file.read_bytes()
-    cases = {"cut.pth": whole[: len(whole) // 2], "text.pth": b"<html>not found</html>", "empty.pth": b"", "zip.pt": whole[:-200]}
+    cases = {
+        "cut.pth": whole[: len(whole) // 2],
+        "text.pth": b"<html>not found</html>",
+        "empty.pth": b"",
+        "zip.pt": whole[:-200],
+    }
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(CheckpointError, match=rf"{name}' cannot be read \({len(data)} bytes, .*It may be cut short"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}' cannot be read \({len(data)} bytes, .*It may be cut short"
+        ):
             FaceCLIP.from_checkpoint(tmp_path / name)
     (tmp_path / "bad.safetensors").write_bytes(b"xx")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"cannot be read"):
         FaceCLIP.from_checkpoint(tmp_path / "bad.safetensors")
 
 
@@ -259,7 +286,7 @@ class _Evil:
 def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, state, zipped):
     monkeypatch.chdir(tmp_path)
     file = _saved(tmp_path / "evil.pth", {"state_dict": state, "x": _Evil()}, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="loading them can run code"):
+    with pytest.raises(CheckpointError, match=r"loading them can run code"):
         FaceCLIP.from_checkpoint(file)
     assert not (tmp_path / "evil.txt").exists()
 
@@ -271,13 +298,13 @@ def test_nothing_in_a_torchscript_archive_is_run(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
         archive.writestr("evil/constants.pkl", b"")
         archive.writestr("evil/data.pkl", pickle.dumps(_Evil()))
-    with pytest.raises(CheckpointError, match="TorchScript archive without any tensor"):
+    with pytest.raises(CheckpointError, match=r"TorchScript archive without any tensor"):
         FaceCLIP.from_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "evil.txt").exists()
     with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/constants.pkl", b"")
         archive.writestr("bomb/data.pkl", bytes(1000))
-    with pytest.raises(CheckpointError, match="is compressed, which torch never writes"):
+    with pytest.raises(CheckpointError, match=r"is compressed, which torch never writes"):
         FaceCLIP.from_checkpoint(tmp_path / "bomb.pt")
 
 
@@ -291,6 +318,6 @@ def test_huge_files_are_not_opened(tmp_path, monkeypatch):
 def test_other_architectures_have_no_farl_layout(tmp_path):
     config = tiny_config()
     config.image.name = "eva02_tiny_patch14_224"
-    with pytest.raises(CheckpointError, match="has no name in FaRL's layout"):
+    with pytest.raises(CheckpointError, match=r"has no name in FaRL's layout"):
         save_farl(tmp_path / "eva.pth", FaceCLIP(config))
     assert not list(tmp_path.iterdir()), "a failed save leaves nothing behind"

@@ -51,14 +51,16 @@ def test_image_tower_alone(images):
     clip = FaceCLIP(config, mask_token=False)
     assert clip.logit_scale is None
     assert clip(images.float()).image_features.shape == (3, 32)
-    with pytest.raises(ConfigError, match="has no text tower"):
+    with pytest.raises(ConfigError, match=r"has no text tower"):
         clip(text=_captions())
     assert all(parameter.requires_grad for parameter in clip.parameters())
 
 
 def test_every_parameter_learns_in_farls_step(clip, images, patch_mask):
     output = clip(images.float(), _captions(), patch_mask=patch_mask)
-    loss = (output.image_features * output.text_features).sum() * output.logit_scale.exp() + output.masked_tokens.square().sum()
+    loss = (
+        output.image_features * output.text_features
+    ).sum() * output.logit_scale.exp() + output.masked_tokens.square().sum()
     loss.sum().backward()
     idle = [name for name, parameter in clip.named_parameters() if parameter.grad is None]
     assert idle == [], "distributed training stops at a parameter without gradient"
@@ -104,7 +106,9 @@ def test_checkpointing_reaches_both_towers(clip, images):
     clip.train().set_grad_checkpointing(True)
     calls = []
     clip.image_encoder.vit.blocks[0].mlp.register_forward_pre_hook(lambda *args: calls.append("image"))
-    clip.text_encoder.model.text_model.encoder.layers[0].mlp.register_forward_pre_hook(lambda *args: calls.append("text"))
+    clip.text_encoder.model.text_model.encoder.layers[0].mlp.register_forward_pre_hook(
+        lambda *args: calls.append("text")
+    )
     output = clip(images.float(), _captions())
     (output.image_features * output.text_features).sum().backward()
     assert sorted(calls) == ["image", "image", "text", "text"]
@@ -116,7 +120,7 @@ def test_config_survives_as_plain_data():
     config.text = None
     assert FaceCLIPConfig.from_dict(to_plain(config)) == config
     assert FaceCLIPConfig.from_dict({}) == FaceCLIPConfig()
-    with pytest.raises(ConfigError, match="TextEncoderConfig has no 'widht'. Did you mean 'width'"):
+    with pytest.raises(ConfigError, match=r"TextEncoderConfig has no 'widht'. Did you mean 'width'"):
         FaceCLIPConfig.from_dict({"text": {"widht": 3}})
-    with pytest.raises(ConfigError, match="FaceCLIPConfig has no 'embed'"):
+    with pytest.raises(ConfigError, match=r"FaceCLIPConfig has no 'embed'"):
         FaceCLIPConfig.from_dict({"embed": 3})

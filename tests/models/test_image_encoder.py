@@ -17,14 +17,18 @@ from tests.models import plain
 
 def _grads(encoder, *outputs):
     encoder.zero_grad()
-    sum((output * torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)).sum() for output in outputs).backward()
+    sum(
+        (output * torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)).sum() for output in outputs
+    ).backward()
     return {name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.grad is not None}
 
 
 def _assert_same_grads(ours, slow):
     assert ours.keys() == slow.keys()
     for name in ours:
-        torch.testing.assert_close(ours[name], slow[name], rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours[name], slow[name], rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_clean_values_and_gradients(encoder, images):
@@ -64,7 +68,9 @@ def test_masked_alone_equals_masked_half(encoder, images, patch_mask):
 def test_only_what_is_read_is_computed(encoder, images, patch_mask):
     rows = []
     for block in encoder.vit.blocks:
-        block.mlp.register_forward_hook(lambda module, given, output: rows.append(given[0].shape[0] * given[0].shape[1]))
+        block.mlp.register_forward_hook(
+            lambda module, given, output: rows.append(given[0].shape[0] * given[0].shape[1])
+        )
 
     def run(*args, **kwargs):
         rows.clear()
@@ -112,7 +118,9 @@ def test_default_architecture_is_farls():
         encoder = ImageEncoder(ImageEncoderConfig(), 512)
     assert (encoder.width, encoder.depth, encoder.heads, encoder.grid) == (768, 12, 12, (14, 14))
     assert (encoder.patch_size, encoder.image_size, encoder.num_patches) == (16, 224, 196)
-    assert sum(parameter.numel() for parameter in encoder.parameters()) == 86_192_640 + 768, "CLIP's, and the mask token"
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == 86_192_640 + 768, (
+        "CLIP's, and the mask token"
+    )
     norms = [module for module in encoder.modules() if isinstance(module, torch.nn.LayerNorm)]
     assert len(norms) == 26
     assert {norm.eps for norm in norms} == {1e-5}
@@ -188,9 +196,9 @@ def test_other_insides_are_refused(name, reason):
 
 
 def test_unknown_names_get_the_nearest():
-    with pytest.raises(ConfigError, match="Did you mean 'vit_base_patch16_clip_quickgelu_224'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'vit_base_patch16_clip_quickgelu_224'"):
         ImageEncoder(ImageEncoderConfig("vit_base_patch16_clip_quikgelu_224"), 16)
-    with pytest.raises(ConfigError, match="pool 'avg' is not known"):
+    with pytest.raises(ConfigError, match=r"pool 'avg' is not known"):
         ImageEncoder(ImageEncoderConfig(pool="avg"), 16)
 
 
@@ -199,7 +207,10 @@ def test_unknown_names_get_the_nearest():
     [
         (ImageEncoderConfig(image_size=65, patch_size=8), "image_size 65 is not a multiple of patch_size 8"),
         (ImageEncoderConfig(width=50, heads=3), "width 50 is not a multiple of its 3 heads"),
-        (ImageEncoderConfig(pretrained=True, width=64), "pretrained=True needs the architecture's own sizes; remove embed_dim"),
+        (
+            ImageEncoderConfig(pretrained=True, width=64),
+            "pretrained=True needs the architecture's own sizes; remove embed_dim",
+        ),
     ],
 )
 def test_impossible_sizes(config, message):
@@ -214,9 +225,9 @@ def test_wrong_inputs_are_named(encoder, images, patch_mask):
         encoder(images, patch_mask=patch_mask.long())
     with pytest.raises(ConfigError, match=r"must be torch.bool of shape \(3, 16\)"):
         encoder(images, patch_mask=patch_mask[:, :4])
-    with pytest.raises(ConfigError, match="tap 3 does not exist; this encoder has blocks 0 to 2"):
+    with pytest.raises(ConfigError, match=r"tap 3 does not exist; this encoder has blocks 0 to 2"):
         encoder(images, taps=(3,))
-    with pytest.raises(ConfigError, match="no mask token"):
+    with pytest.raises(ConfigError, match=r"no mask token"):
         ImageEncoder(tiny_config().image, 32, mask_token=False).double()(images, patch_mask=patch_mask)
 
 

@@ -83,11 +83,11 @@ def test_dvae_tokens_do_not_change_under_autocast(codebook):
 
 
 def test_dvae_errors(tmp_path):
-    with pytest.raises(CheckpointError, match=f"no folder '{tmp_path}/none'; a codebook folder holds config.json"):
+    with pytest.raises(CheckpointError, match=rf"no folder '{tmp_path}/none'; a codebook folder holds config.json"):
         _dvae(tmp_path / "none")
-    with pytest.raises(CheckpointError, match="holds no FlavaImageCodebook.*KMeansTokens is the target to use"):
+    with pytest.raises(CheckpointError, match=r"holds no FlavaImageCodebook.*KMeansTokens is the target to use"):
         _dvae(tmp_path)
-    with pytest.raises(ConfigError, match="was not built"):
+    with pytest.raises(ConfigError, match=r"was not built"):
         DVAETokens(str(tmp_path))(torch.zeros(1, 3, 8, 8))
 
 
@@ -145,9 +145,9 @@ def test_kmeans_tokens_are_the_nearest_centres():
 
 
 def test_kmeans_with_fewer_patches_than_clusters():
-    with pytest.raises(ConfigError, match="4 patches cannot make 5 clusters"):
+    with pytest.raises(ConfigError, match=r"4 patches cannot make 5 clusters"):
         _kmeans().fit(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ConfigError, match="needs positive numbers"):
+    with pytest.raises(ConfigError, match=r"needs positive numbers"):
         KMeansTokens(vocab_size=0)
 
 
@@ -183,6 +183,6 @@ def test_own_targets_need_a_forward():
     class Lazy(ImageTarget):
         pass
 
-    with pytest.raises(NotImplementedError, match="Lazy must implement forward"):
+    with pytest.raises(NotImplementedError, match=r"Lazy must implement forward"):
         Lazy()(torch.zeros(1))
     assert Lazy().to_patches(torch.zeros(1), torch.zeros(1)) is None

@@ -28,7 +28,9 @@ def test_values_and_gradients(depth, checkpointing, patch_mask):
         head.zero_grad()
         tokens.grad = None
         logits.square().sum().backward()
-        results.append([logits.detach(), tokens.grad.clone(), *(parameter.grad.clone() for parameter in head.parameters())])
+        results.append(
+            [logits.detach(), tokens.grad.clone(), *(parameter.grad.clone() for parameter in head.parameters())]
+        )
     assert results[0][0].shape == (int(patch_mask.sum()), 7)
     for ours, slow in zip(*results, strict=True):
         torch.testing.assert_close(ours, slow)
@@ -74,5 +76,5 @@ def test_structure_is_farls():
 
 
 def test_impossible_sizes():
-    with pytest.raises(ConfigError, match="got depth=-1, width=12, heads=5"):
+    with pytest.raises(ConfigError, match=r"got depth=-1, width=12, heads=5"):
         MaskedImageHead(12, 5, -1, 3)

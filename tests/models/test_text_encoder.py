@@ -29,7 +29,10 @@ def _captions(*lengths, context=20):
 def _slow(encoder, text):
     """CLIP's text transformer, token by token of its definition."""
     text_model = encoder.model.text_model
-    x = text_model.embeddings.token_embedding.weight[text] + text_model.embeddings.position_embedding.weight[: text.shape[1]]
+    x = (
+        text_model.embeddings.token_embedding.weight[text]
+        + text_model.embeddings.position_embedding.weight[: text.shape[1]]
+    )
     hidden = torch.full((text.shape[1],) * 2, float("-inf"), dtype=x.dtype).triu(1)
     for layer in text_model.encoder.layers:
         attention, normed = layer.self_attn, layer.layer_norm1(x)
@@ -59,7 +62,9 @@ def test_trimming_shortens_the_work_and_changes_nothing():
     text = _captions(4, 9, 2)
     trimmed, whole = _encoder(), _encoder(trim_padding=False)
     seen = []
-    trimmed.model.text_model.encoder.layers[0].mlp.register_forward_hook(lambda m, given, out: seen.append(given[0].shape[1]))
+    trimmed.model.text_model.encoder.layers[0].mlp.register_forward_hook(
+        lambda m, given, out: seen.append(given[0].shape[1])
+    )
     torch.testing.assert_close(trimmed(text), whole(text))
     assert seen == [16], "nine columns, rounded up to a multiple of eight"
     trimmed(_captions(20))
@@ -99,7 +104,9 @@ def test_checkpointing_gives_the_same_gradients():
         encoder.set_grad_checkpointing(True)
         encoder.set_grad_checkpointing(enable)
         calls = []
-        encoder.model.text_model.encoder.layers[0].mlp.register_forward_pre_hook(lambda *args, calls=calls: calls.append(1))
+        encoder.model.text_model.encoder.layers[0].mlp.register_forward_pre_hook(
+            lambda *args, calls=calls: calls.append(1)
+        )
         encoder(text).square().sum().backward()
         assert len(calls) == 1 + enable
         grads.append([parameter.grad for parameter in encoder.parameters()])

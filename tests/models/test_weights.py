@@ -14,7 +14,7 @@ from farl_lightning.models import weights
 from farl_lightning.models.weights import KNOWN_WEIGHTS, download, resolve
 
 
-@pytest.fixture()
+@pytest.fixture
 def served(tmp_path, monkeypatch):
     """A known file, served from disk."""
     source = tmp_path / "source" / "net.pth"
@@ -57,21 +57,21 @@ def test_download_shows_the_hash_once_and_keeps_the_file(served, tmp_path, caplo
 def test_a_later_download_must_be_the_same(served, tmp_path):
     download("test-net").unlink()
     served.write_bytes(b"something else")
-    with pytest.raises(CheckpointError, match="it was damaged or replaced"):
+    with pytest.raises(CheckpointError, match=r"it was damaged or replaced"):
         download("test-net")
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["net.pth.sha256"]
 
 
 def test_published_hash_is_checked(served, tmp_path, monkeypatch):
     _change(monkeypatch, sha256="0" * 64)
-    with pytest.raises(CheckpointError, match=f"expected {'0' * 64}"):
+    with pytest.raises(CheckpointError, match=rf"expected {'0' * 64}"):
         download("test-net")
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_size_is_limited(served, tmp_path, monkeypatch):
     _change(monkeypatch, max_bytes=100)
-    with pytest.raises(CheckpointError, match="larger than 100 bytes"):
+    with pytest.raises(CheckpointError, match=r"larger than 100 bytes"):
         download("test-net")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -83,11 +83,11 @@ def test_failed_download_says_where_to_put_the_file(served, tmp_path):
 
 
 def test_names_without_address_and_typos():
-    with pytest.raises(CheckpointError, match="get the file from https://github.com/FacePerceiver/FaRL"):
+    with pytest.raises(CheckpointError, match=r"get the file from https://github.com/FacePerceiver/FaRL"):
         download("farl-b16-50m-ep16")
-    with pytest.raises(CheckpointError, match="no known weights 'farl-b16-ep46'. Did you mean 'farl-b16-ep64'"):
+    with pytest.raises(CheckpointError, match=r"no known weights 'farl-b16-ep46'. Did you mean 'farl-b16-ep64'"):
         download("farl-b16-ep46")
-    with pytest.raises(CheckpointError, match="neither a file nor known weights. Did you mean 'clip-b16'"):
+    with pytest.raises(CheckpointError, match=r"neither a file nor known weights. Did you mean 'clip-b16'"):
         resolve("clip-b61")
 
 

@@ -67,7 +67,8 @@ def run_file(file: Path, check: Check) -> Result:
         return Result(file.name, "ERROR", "the check compared nothing")
     worst = max(deviations, key=lambda d: d.deviation / d.tolerance if d.deviation == d.deviation else float("inf"))
     bad = [d.name for d in deviations if not d.deviation <= d.tolerance]
-    text = f"largest deviation {worst.deviation:.3g} of tolerance {worst.tolerance:.3g} ({worst.name}), {len(deviations)} compared"
+    text = f"largest deviation {worst.deviation:.3g} of tolerance {worst.tolerance:.3g} ({worst.name}), "
+    text += f"{len(deviations)} compared"
     if bad:
         text += f", over tolerance: {', '.join(bad[:6])}{' ...' if len(bad) > 6 else ''}"
     return Result(file.name, "FAIL" if bad else "pass", text)

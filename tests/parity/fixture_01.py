@@ -18,9 +18,7 @@ from tests.parity.towers import build, build_head, compare_grads, file_grads, fi
 
 def _config(data: Mapping[str, Any], **pool: Any) -> FaceCLIPConfig:
     size, patch, width, layers, heads, out = (int(value) for value in data["cfg"][:6])
-    image = ImageEncoderConfig(
-        image_size=size, patch_size=patch, width=width, depth=layers, heads=heads, **pool
-    )
+    image = ImageEncoderConfig(image_size=size, patch_size=patch, width=width, depth=layers, heads=heads, **pool)
     return FaceCLIPConfig(embed_dim=out, image=image, text=None)
 
 
@@ -70,7 +68,10 @@ def _gradients(data: Mapping[str, Any], clip: FaceCLIP, head: MaskedImageHead) -
         loss, entropy = _loss(data, clip, head)
         loss.backward()
         label = "checkpointed " if checkpointing else ""
-        found += [compare(f"{label}mim_ce", entropy, data["out/mim_ce"]), compare(f"{label}loss", loss, data["out/loss"])]
+        found += [
+            compare(f"{label}mim_ce", entropy, data["out/mim_ce"]),
+            compare(f"{label}loss", loss, data["out/loss"]),
+        ]
         found += compare_grads(data, file_grads(clip, head), rename="visual.")
     return found
 

@@ -45,7 +45,10 @@ def blockwise_mask(
     height, width = grid
     _check(height * width, num_masked)
     if min_block < 0 or (max_block is not None and max_block < 1) or not 0 < aspect[0] <= aspect[1]:
-        raise ConfigError(f"blocks need min_block >= 0, max_block >= 1, 0 < aspect[0] <= aspect[1]; got {min_block=}, {max_block=}, {aspect=}")
+        raise ConfigError(
+            "blocks need min_block >= 0, max_block >= 1, 0 < aspect[0] <= aspect[1]; "
+            f"got {min_block=}, {max_block=}, {aspect=}"
+        )
     draws = _uniforms(generator)
     limits = (min_block, math.log(aspect[0]), math.log(aspect[1]))
     rows, count = [0] * height, 0  # a row is a number with one bit per patch: counting a block is a few bit operations

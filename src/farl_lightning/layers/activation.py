@@ -19,14 +19,17 @@ class _FusedQuickGELU(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Compute the activation; only the first scaling takes new memory."""
         ctx.save_for_backward(x)
         return F.silu(x * _SLOPE, inplace=True).div_(_SLOPE)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the gradient of the input from the input."""
         (x,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grads[0], x * _SLOPE)  # the slopes of both scalings cancel
+        grad: Tensor = torch.ops.aten.silu_backward(grads[0], x * _SLOPE)  # the slopes of both scalings cancel
+        return grad
 
 
 class QuickGELU(nn.Module):
@@ -46,5 +49,5 @@ class QuickGELU(nn.Module):
         """
         if torch.compiler.is_compiling() or not (x.requires_grad and torch.is_grad_enabled()):
             return x * torch.sigmoid(_SLOPE * x)
-        result: Tensor = _FusedQuickGELU.apply(x)  # type: ignore[no-untyped-call]
+        result: Tensor = _FusedQuickGELU.apply(x)
         return result

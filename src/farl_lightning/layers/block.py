@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
 
-class QueryBlock(Block):  # type: ignore[misc]
+class QueryBlock(Block):
     """timm's pre-norm ViT block, able to answer for some tokens only.
 
     Keys and values always come from every token, so the tokens that are computed are the same as in the full block;
@@ -15,7 +18,7 @@ class QueryBlock(Block):  # type: ignore[misc]
     ``forward``, where sharding and low-rank adapters hook in.
     """
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         x: Tensor,
         attn_mask: Tensor | None = None,
@@ -42,17 +45,18 @@ class QueryBlock(Block):  # type: ignore[misc]
             return self._finish(x, query, key, value, attn_mask, is_causal)
         if class_only == x.shape[0]:
             return self._finish(x[:, :1], query[:, :, :1], key, value), x[:0]
-        sizes = [class_only, x.shape[0] - class_only]
-        (x0, x1), (q0, q1) = x.split(sizes), query.split(sizes)
-        (k0, k1), (v0, v1) = key.split(sizes), value.split(sizes)
+        (x0, x1), (q0, q1), (k0, k1), (v0, v1) = (
+            torch.split(part, [class_only, len(x) - class_only]) for part in (x, query, key, value)
+        )
         return self._finish(x0[:, :1], q0[:, :, :1], k0, v0), self._finish(x1, q1, k1, v1)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each (B, heads, L, D / heads)."""
         # unbinding the third axis lets the backward pass write one packed gradient without a second copy
-        packed = self.attn.qkv(x).unflatten(-1, (3, self.attn.num_heads, self.attn.head_dim))
+        attention: Any = self.attn
+        packed = attention.qkv(x).unflatten(-1, (3, attention.num_heads, attention.head_dim))
         query, key, value = (part.transpose(1, 2) for part in packed.unbind(2))
-        return self.attn.q_norm(query), self.attn.k_norm(key), value
+        return attention.q_norm(query), attention.k_norm(key), value
 
     def _finish(
         self,
@@ -64,12 +68,13 @@ class QueryBlock(Block):  # type: ignore[misc]
         is_causal: bool = False,
     ) -> Tensor:
         """Attend from ``query``, and run the rest of the block on the tokens ``x`` that asked."""
-        attention = self.attn
+        attention: Any = self.attn
         dropout = attention.attn_drop.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p=dropout, is_causal=is_causal)
         mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
         x = x + self.drop_path1(self.ls1(attention.proj_drop(attention.proj(mixed))))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        result: Tensor = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return result
 
 
 def _take(x: Tensor, at: Tensor) -> Tensor:

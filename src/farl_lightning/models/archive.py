@@ -50,7 +50,9 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"no file '{path}'. {near}".rstrip())
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise CheckpointError(f"'{path}' has {size / 2**30:.1f} GiB; files over {MAX_BYTES / 2**30:.0f} GiB are not opened")
+        raise CheckpointError(
+            f"'{path}' has {size / 2**30:.1f} GiB; files over {MAX_BYTES / 2**30:.0f} GiB are not opened"
+        )
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -98,7 +100,9 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
         )
     else:
         advice = "It may be cut short (download it again), or not a weights file"
-    return CheckpointError(f"'{path}' cannot be read ({path.stat().st_size} bytes, starting {start!r}): {text}. {advice}")
+    return CheckpointError(
+        f"'{path}' cannot be read ({path.stat().st_size} bytes, starting {start!r}): {text}. {advice}"
+    )
 
 
 class _Bag:
@@ -153,17 +157,21 @@ class _TorchScriptUnpickler(pickle.Unpickler):
         self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a name; nothing is imported."""
         if module == "torch" and name in self._STORAGES:
             return self._STORAGES[name]
         return self._KNOWN.get((module, name), _Bag)
 
     def persistent_load(self, pid: Any) -> Tensor:
+        """Read one stored row of numbers from its own entry."""
         _, dtype, key, _, count = pid
         if not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"a tensor of an unknown type in {self.root}/data.pkl")
         if key not in self.storages:
             data = bytearray(_entry(self.archive, f"{self.root}/data/{key}"))
-            self.storages[key] = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            self.storages[key] = (
+                torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            )
         return self.storages[key]
 
 

@@ -144,7 +144,7 @@ def build_clip(
     path: str | Path,
     *,
     image: Mapping[str, Any] | None = None,
-    text: Mapping[str, Any] | None | str = "as in the file",
+    text: Mapping[str, Any] | str | None = "as in the file",
     mask_token: bool | None = None,
 ) -> FaceCLIP:
     """Build and load the network of a file; see :meth:`FaceCLIP.from_checkpoint`, which is the public way.
@@ -249,7 +249,9 @@ def _copy(module: torch.nn.Module, state: Mapping[str, Tensor], path: str | Path
         if name in state and state[name].shape != tensor.shape
     ]
     if shapes:
-        raise CheckpointError(f"'{path}' has other sizes than the network ({len(shapes)} tensors): {'; '.join(shapes[:5])}")
+        raise CheckpointError(
+            f"'{path}' has other sizes than the network ({len(shapes)} tensors): {'; '.join(shapes[:5])}"
+        )
     for name, tensor in own.items():
         if name in state:
             tensor.copy_(state[name])
@@ -323,7 +325,8 @@ def _extra(clip: FaceCLIP, head: MaskedImageHead | None, file: Mapping[str, Tens
     extra: dict[str, Any] = {}
     if said != told:
         extra["clip"] = to_plain(actual)
-    head_heads = head.blocks[0].attn.num_heads if head is not None and len(head.blocks) else encoder.heads
+    blocks: Any = () if head is None else head.blocks
+    head_heads = blocks[0].attn.num_heads if len(blocks) else encoder.heads
     if head_heads != encoder.heads:
         extra["head_heads"] = head_heads
     if clip.face_spec is not None:

@@ -104,7 +104,7 @@ def _build(kind: type[T], plain: Mapping[str, Any] | T) -> T:
     if isinstance(plain, kind):
         return plain
     known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    values: dict[str, Any] = dict(plain)  # type: ignore[call-overload]
+    values: dict[str, Any] = dict(plain)  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             raise ConfigError(f"{kind.__name__} has no '{name}'. {did_you_mean(name, known)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +113,9 @@ class FaceCLIP(nn.Module):
             )
         if text is not None:
             if self.text_encoder is None:
-                raise ConfigError("captions were given, but this FaceCLIP has no text tower (its config has text: null)")
+                raise ConfigError(
+                    "captions were given, but this FaceCLIP has no text tower (its config has text: null)"
+                )
             text_features = self.text_encoder(text)
         return FaceCLIPOutput(
             image_features=image.feature if image else None,
@@ -126,7 +129,14 @@ class FaceCLIP(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay must not touch, besides biases and norms: embeddings, temperature."""
-        ends = ("cls_token", "pos_embed", "mask_token", "logit_scale", "position_embedding.weight", "token_embedding.weight")
+        ends = (
+            "cls_token",
+            "pos_embed",
+            "mask_token",
+            "logit_scale",
+            "position_embedding.weight",
+            "token_embedding.weight",
+        )
         return {name for name, _ in self.named_parameters() if name.endswith(ends)}
 
     def layer_groups(self) -> dict[str, int]:
@@ -152,7 +162,7 @@ def _layer_index(name: str, depths: dict[str, int], top: int) -> int:
     if tower not in depths:
         return top
     bottom = top - depths[tower] - 1
-    for before, number in zip(parts, parts[1:], strict=False):
+    for before, number in pairwise(parts):
         if before in ("blocks", "layers") and number.isdigit():
             return bottom + 1 + int(number)
     return bottom if any(part in _STEM for part in parts) else top

@@ -241,7 +241,9 @@ def _build_vit(config: ImageEncoderConfig) -> Any:
     try:
         vit = timm.create_model(config.name, pretrained=config.pretrained, global_pool="token", **options)
     except (TypeError, AssertionError, ValueError) as error:
-        raise ConfigError(f"image encoder '{config.name}' cannot be built with {options}: {error}. {_ALLOWED}") from error
+        raise ConfigError(
+            f"image encoder '{config.name}' cannot be built with {options}: {error}. {_ALLOWED}"
+        ) from error
     _check_insides(config.name, vit)
     _use_query_blocks(vit)
     return vit
@@ -289,7 +291,7 @@ def _check_insides(name: str, vit: nn.Module) -> None:
         raise ConfigError(f"image encoder '{name}' cannot be used: {'; '.join(problems)}. {_ALLOWED}")
 
 
-def _use_query_blocks(vit: nn.Module) -> None:
+def _use_query_blocks(vit: Any) -> None:
     """Let timm's plain blocks answer for single tokens, and use the lean activation.
 
     A block keeps its parameters and names: only its class, and with it the ``forward``, changes.

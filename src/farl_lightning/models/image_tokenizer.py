@@ -32,6 +32,8 @@ class ImageTarget(nn.Module, Configurable):
     out_features: int
     patch_size: int
     grid: tuple[int, int]
+    mean: Tensor
+    std: Tensor
 
     @property
     def needs_fit(self) -> bool:
@@ -97,8 +99,8 @@ class _Frozen:
 class DVAETokens(ImageTarget):
     """Tokens of DALL-E's discrete VAE (Ramesh et al., arXiv:2102.12092), the target of BEiT.
 
-    The network is ``FlavaImageCodebook`` of transformers, which holds the same encoder. It sees the picture at 8 pixels
-    per patch, 112 x 112 for a 14 x 14 grid, in DALL-E's pixel range. It is frozen, and it is not part of the state dict.
+    The network is ``FlavaImageCodebook`` of transformers, which holds the same encoder. It sees the picture at 8
+    pixels per patch, 112 x 112 for a 14 x 14 grid, in DALL-E's pixel range. It is frozen, and it is not part of the state dict.
 
     Args:
         path_or_hub: A local folder, or an id on the Hugging Face hub, such as ``"facebook/flava-image-codebook"``.
@@ -117,7 +119,8 @@ class DVAETokens(ImageTarget):
         super().build(patch_size, grid, mean, std)
         if self._frozen is None:
             self._frozen = _Frozen(_load_codebook(self.path_or_hub))
-        self.out_features = int(self._frozen.network.vocab_size)
+        network: Any = self._frozen.network
+        self.out_features = int(network.vocab_size)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -158,17 +161,17 @@ def _load_codebook(path: str) -> nn.Module:
     if folder.expanduser().is_dir():
         path = str(folder.expanduser())
     bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         network: nn.Module = FlavaImageCodebook.from_pretrained(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"'{path}' holds no FlavaImageCodebook: {error}. Give a folder with config.json and model.safetensors, or a "
-            "hub id such as facebook/flava-image-codebook; without a download, KMeansTokens is the target to use"
+            f"'{path}' holds no FlavaImageCodebook: {error}. Give a folder with config.json and model.safetensors, or "
+            "a hub id such as facebook/flava-image-codebook; without a download, KMeansTokens is the target to use"
         ) from error
     finally:
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return network
 
 
@@ -223,7 +226,8 @@ class KMeansTokens(ImageTarget):
         patches = patchify(images.float(), self.patch_size).flatten(0, 1)
         if len(patches) < self.out_features:
             raise ConfigError(
-                f"{len(patches)} patches cannot make {self.out_features} clusters; fit on more pictures or lower vocab_size"
+                f"{len(patches)} patches cannot make {self.out_features} clusters; fit on more pictures or lower "
+                "vocab_size"
             )
         generator = keyed_generator("k-means", self.seed)
         chosen = torch.randperm(len(patches), generator=generator)[: max(self.num_patches, self.out_features)]
@@ -247,7 +251,7 @@ class KMeansTokens(ImageTarget):
 def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Return the index of the nearest centre and the squared distance to it, 4096 points at a time."""
     half = 0.5 * centres.square().sum(1)
-    found = [torch.max(part @ centres.T - half, dim=1) for part in points.split(4096)]
+    found = [torch.max(part @ centres.T - half, dim=1) for part in torch.split(points, 4096)]
     index = torch.cat([part.indices for part in found])
     best = torch.cat([part.values for part in found])
     return index, (points.square().sum(1) - 2 * best).clamp_min(0)

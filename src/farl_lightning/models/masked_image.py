@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,10 @@ class MaskedImageHead(nn.Module):
     def __init__(self, width: int, heads: int, depth: int, out_features: int) -> None:
         super().__init__()
         if depth < 0 or width % heads:
-            raise ConfigError(f"a masked image head needs depth >= 0 and width a multiple of heads; got {depth=}, {width=}, {heads=}")
-        norm = partial(nn.LayerNorm, eps=1e-5)
+            raise ConfigError(
+                f"a masked image head needs depth >= 0 and width a multiple of heads; got {depth=}, {width=}, {heads=}"
+            )
+        norm: Any = partial(nn.LayerNorm, eps=1e-5)
         self.blocks = nn.ModuleList(
             QueryBlock(width, heads, qkv_bias=True, norm_layer=norm, act_layer=QuickGELU) for _ in range(depth)
         )

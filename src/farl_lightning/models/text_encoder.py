@@ -42,7 +42,7 @@ class TextEncoder(nn.Module):
                 eos_token_id=config.eos_token_id,  # its default pools at the wrong token for other vocabularies
                 bos_token_id=None,
                 pad_token_id=None,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # type: ignore[call-arg]
             )
         )
         for layer in self.model.text_model.encoder.layers:
@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         return features
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _used_length(text: Tensor, eos_token_id: int) -> int:
     """Columns up to the last first-end-mark of the batch, rounded up to 8 so that few shapes occur."""
     ends = (text == eos_token_id).int()
@@ -108,5 +108,6 @@ def _check(config: TextEncoderConfig) -> None:
         raise ConfigError(f"text width {config.width} is not a multiple of its {config.heads} heads")
     if not 0 <= config.eos_token_id < config.vocab_size:
         raise ConfigError(
-            f"text eos_token_id {config.eos_token_id} is outside of the vocabulary; allowed: 0 to {config.vocab_size - 1}"
+            f"text eos_token_id {config.eos_token_id} is outside of the vocabulary; allowed: 0 to "
+            f"{config.vocab_size - 1}"
         )

@@ -80,7 +80,12 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
         license="MIT",
         kind="clip",
         description="FaRL-B/16 on LAION-Face 20M, 64 epochs",
-        paper={"LaPa F1 mean": 94.04, "300W NME inter-ocular": 2.88, "WFLW NME inter-ocular": 3.88, "AFLW-19 NME diag": 0.938},
+        paper={
+            "LaPa F1 mean": 94.04,
+            "300W NME inter-ocular": 2.88,
+            "WFLW NME inter-ocular": 3.88,
+            "AFLW-19 NME diag": 0.938,
+        },
     ),
     "farl-b16-50m-ep16": KnownWeights(
         url=None,
@@ -99,7 +104,9 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     "clip-b16": _openai("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
     "clip-b32": _openai("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
     "clip-l14": _openai("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
-    "clip-l14-336": _openai("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt", 336),
+    "clip-l14-336": _openai(
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt", 336
+    ),
     "facer-parsing-lapa": KnownWeights(
         url=f"{_FACER}face_parsing.farl.lapa.main_ema_136500_jit191.pt",
         license="MIT",
@@ -152,7 +159,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: ``$FARL_LIGHTNING_CACHE``, else ``farl_lightning`` in the user's cache folder."""
+    """Return where downloads are kept: ``$FARL_LIGHTNING_CACHE``, or ``farl_lightning`` in the user's cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("FARL_LIGHTNING_CACHE") or Path(base) / "farl_lightning").expanduser()
 
@@ -177,7 +184,9 @@ def download(name: str, folder: Path | None = None) -> Path:
         raise CheckpointError(f"no known weights '{name}'. {did_you_mean(name, KNOWN_WEIGHTS)}")
     known = KNOWN_WEIGHTS[name]
     if known.url is None:
-        raise CheckpointError(f"'{name}' has no address for a download; get the file from {known.page} and give its path")
+        raise CheckpointError(
+            f"'{name}' has no address for a download; get the file from {known.page} and give its path"
+        )
     file = (folder or cache_folder()) / Path(urlparse(known.url).path).name
     if file.exists():
         return file
@@ -200,7 +209,8 @@ def _fetch(url: str, file: Path, wanted: str | None, max_bytes: int) -> str:
             digest = _stream(url, target, max_bytes)
         if wanted is not None and digest != wanted:
             raise CheckpointError(
-                f"download of {url} has sha256 {digest}, expected {wanted}: it was damaged or replaced; nothing was kept"
+                f"download of {url} has sha256 {digest}, expected {wanted}: it was damaged or replaced; nothing was "
+                "kept"
             )
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)

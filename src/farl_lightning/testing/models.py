@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
 
 
-def tiny_config(image_size: int = 32, patch_size: int = 8, width: int = 48, depth: int = 2, heads: int = 3) -> FaceCLIPConfig:
+def tiny_config(
+    image_size: int = 32, patch_size: int = 8, width: int = 48, depth: int = 2, heads: int = 3
+) -> FaceCLIPConfig:
     """Return the configuration of a network that runs in milliseconds on a CPU.
 
     Args:
@@ -43,7 +46,7 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
     from transformers.utils import logging
 
     config = FlavaImageCodebookConfig(hidden_size=8, num_blocks_per_group=1, vocab_size=vocab_size)
-    codebook = FlavaImageCodebook(config)
+    codebook: Any = FlavaImageCodebook(config)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for parameter in codebook.parameters():
@@ -58,10 +61,10 @@ def write_random_codebook(folder: str | Path, vocab_size: int = 64, seed: int = 
         output.weight /= spread.view(-1, 1, 1, 1)
         output.bias -= scores.mean((0, 2, 3)) / spread
     bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     codebook.save_pretrained(folder)
     if bars:
-        logging.enable_progress_bar()
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return Path(folder)
 
 
@@ -105,7 +108,11 @@ def random_clip_state(
     }
     if masked_image is not None:
         blocks, outputs = masked_image
-        shapes |= {"visual.mask_token": (width,), "visual.lm_head.weight": (outputs, width), "visual.lm_head.bias": (outputs,)}
+        shapes |= {
+            "visual.mask_token": (width,),
+            "visual.lm_head.weight": (outputs, width),
+            "visual.lm_head.bias": (outputs,),
+        }
         shapes |= _norm("visual.ln_lm", width) | _blocks("visual.lm_transformer", width, blocks)
     if text:
         shapes |= {

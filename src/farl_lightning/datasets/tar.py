@@ -72,10 +72,13 @@ def read_shard(
         stream = open_shard(shard)
     except (OSError, ValueError) as error:  # ValueError: webdataset has no opener for it
         raise BadSample(SHARD_MISSING, _describe(error)) from error
+    reader: _Reader | None = None
     try:
-        yield from _Reader(stream, first, part, max_file_bytes).samples()
+        reader = _Reader(stream, first, part, max_file_bytes)
+        yield from reader.samples()
     except (OSError, ValueError) as error:
-        raise BadSample(SHARD_UNREADABLE, _describe(error)) from error
+        began = reader is not None and reader.position > 0  # a program that fetches nothing has not found the shard
+        raise BadSample(SHARD_UNREADABLE if began else SHARD_MISSING, _describe(error)) from error
     finally:
         _close(stream)
 
@@ -112,7 +115,7 @@ class _Reader:
         self._stream, self._limit = stream, limit
         self._first, self._part = first, part
         self._size = os.fstat(stream.fileno()).st_size if _seekable(stream) else None
-        self._position = 0
+        self.position = 0
         self.count = 0
 
     def samples(self) -> Iterator[RawSample]:
@@ -133,7 +136,7 @@ class _Reader:
                 self._take(member, suffix, sample)
                 sample.suffixes.add(suffix)
         except (BadSample, OSError, ValueError):
-            if sample is not None and sample.suffixes == kinds and self._wants(sample.ordinal):
+            if sample is not None and kinds == sample.suffixes != set() and self._wants(sample.ordinal):
                 yield sample.finish()  # as complete as the one before it
             raise
         if sample is None:
@@ -179,7 +182,7 @@ class _Reader:
 
     def _header(self) -> _Member | None:
         """Read the next header; None at the end of the archive."""
-        start = self._position
+        start = self.position
         block = self._read(_BLOCK, allow_end=start == 0)
         if not block:
             raise BadSample(*_empty(self._stream))
@@ -193,7 +196,7 @@ class _Reader:
     def _metadata(self, size: int) -> bytes:
         """Read the content of a header that only describes the next file."""
         if size > _HEADER_LIMIT:
-            raise BadSample(SHARD_UNREADABLE, f"byte {self._position}: a header of {size} bytes")
+            raise BadSample(SHARD_UNREADABLE, f"byte {self.position}: a header of {size} bytes")
         data = self._read(size)
         self._skip(-size % _BLOCK)
         return data
@@ -201,22 +204,22 @@ class _Reader:
     def _read(self, size: int, allow_end: bool = False) -> bytes:
         """Read exactly so many bytes; nothing at all is fine at the very beginning."""
         data = self._stream.read(size)
-        self._position += len(data)
+        self.position += len(data)
         if len(data) == size or (allow_end and not data):
             return data
         why = _exit_status(self._stream)
-        raise BadSample(SHARD_TRUNCATED, f"ends at byte {self._position}{f': {why}' if why else ''}")
+        raise BadSample(SHARD_TRUNCATED, f"ends at byte {self.position}{f': {why}' if why else ''}")
 
     def _skip(self, size: int) -> None:
         """Pass over bytes."""
         if self._size is None:
             while size > 0:
                 size -= len(self._read(min(size, 1 << 20)))
-        elif self._position + size > self._size:
+        elif self.position + size > self._size:
             raise BadSample(SHARD_TRUNCATED, f"ends at byte {self._size}")
         elif size:
-            self._position += size
-            self._stream.seek(self._position)
+            self.position += size
+            self._stream.seek(self.position)
 
 
 class _Group:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from farl_lightning.cli import main
+from farl_lightning.cli.quiet import _handlers
 
 CONFIG = """\
 # A fake run.
@@ -56,11 +57,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command line; returns status, standard output, standard error."""
 
     def call(*words: object) -> tuple[int, str, str]:
         capfd.readouterr()
+        for handler in _handlers():  # they hold the stream that was there when Lightning was imported
+            monkeypatch.setattr(handler, "stream", sys.stderr)
         status = main([str(word) for word in words])
         out, err = capfd.readouterr()
         return status, out, err

@@ -87,7 +87,7 @@ def test_arguments_of_a_replaced_class_are_no_mistake(here):
 
 
 def test_required_arguments_are_named(here):
-    assert problems("--model=FakeTask") == ["--model: model: FakeTask needs 'clip'."]
+    assert problems("--model=FakeTask") == ["--model: FakeTask needs 'clip'."]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_module_with_a_syntax_error_is_named(here):
     import sys
 
     sys.path.append(str(here))
-    with pytest.raises(ConfigError, match="module 'brokenmod' of class 'brokenmod.Task'"):
+    with pytest.raises(ConfigError, match=r"module 'brokenmod' of class 'brokenmod\.Task'"):
         resolve_class("brokenmod.Task", [L.LightningModule])
 
 

@@ -39,10 +39,11 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if debug or not _is_expected(error):
+        expected = _expected(error)
+        if debug or expected is None:
             raise
-        _print_error(words, error)
-        return 2 if isinstance(error, ConfigError) else 1
+        _print_error(words, expected)
+        return 2 if isinstance(expected, ConfigError) else 1
 
 
 def _dispatch(words: list[str]) -> int:
@@ -132,14 +133,16 @@ _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _is_expected(error: Exception) -> bool:
-    """Whether an error explains itself: ours, and Lightning's about its own settings."""
-    if isinstance(error, FarlError):
-        return True
-    return type(error).__name__ == "MisconfigurationException"
+def _expected(error: BaseException | None) -> BaseException | None:
+    """Return the error that explains itself (ours, or Lightning's about its settings), also when another wraps it."""
+    while error is not None:
+        if isinstance(error, FarlError) or type(error).__name__ == "MisconfigurationException":
+            return error
+        error = error.__cause__
+    return None
 
 
-def _print_error(words: list[str], error: Exception) -> None:
+def _print_error(words: list[str], error: BaseException) -> None:
     """Print an error in a few lines, once per machine."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 
 class EpochBar(RichProgressBar):
-    """Shows the epoch without a last one where a run ends by steps (Lightning writes ``Epoch 1/-2``), and no version."""
+    """Names no last epoch where a run ends by steps (Lightning writes ``Epoch 1/-2``), and no version."""
 
     @override
     def _get_train_description(self, current_epoch: int) -> str:

@@ -26,6 +26,7 @@ from farl_lightning.cli.arguments import CLASS_KEYS, Key, Problem, Raw, Settings
 from farl_lightning.errors import ConfigError, did_you_mean
 
 _PLAIN = (str, bytes, int, float, complex, os.PathLike, enum.Enum, datetime.date, datetime.timedelta)
+_NO_CLASSES = (type(None), object, inspect.Parameter.empty, Any)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _SEQUENCES = (list, tuple, collections.abc.Iterable, collections.abc.Sequence)
 _MAPPINGS = (dict, collections.abc.Mapping)
@@ -292,7 +293,7 @@ def _item_hint(members: list[Any]) -> Any:
 
 def _is_class(hint: Any) -> bool:
     """Whether an annotation stands for an object that is built from ``class_path`` and ``init_args``."""
-    if not inspect.isclass(hint) or hint is type(None) or hint is object or dataclasses.is_dataclass(hint):
+    if not inspect.isclass(hint) or hint in _NO_CLASSES or dataclasses.is_dataclass(hint):
         return False
     return not issubclass(hint, (*_PLAIN, *_CONTAINERS)) and hint.__module__ not in ("typing", "collections.abc")
 

@@ -1,0 +1,3 @@
+"""The fixtures of the command line."""
+
+from tests.cli.conftest import here, run  # noqa: F401

@@ -100,7 +100,8 @@ class DVAETokens(ImageTarget):
     """Tokens of DALL-E's discrete VAE (Ramesh et al., arXiv:2102.12092), the target of BEiT.
 
     The network is ``FlavaImageCodebook`` of transformers, which holds the same encoder. It sees the picture at 8
-    pixels per patch, 112 x 112 for a 14 x 14 grid, in DALL-E's pixel range. It is frozen, and it is not part of the state dict.
+    pixels per patch, 112 x 112 for a 14 x 14 grid, in DALL-E's pixel range. It is frozen, and it is not part of the
+    state dict.
 
     Args:
         path_or_hub: A local folder, or an id on the Hugging Face hub, such as ``"facebook/flava-image-codebook"``.

@@ -54,7 +54,7 @@ def test_only_labelled_attributes_with_prompts_are_evaluated():
 def test_small_vocabulary_turns_zero_shot_off():
     config = tiny.config()
     config.text.vocab_size, config.text.eos_token_id = 100, 99
-    with pytest.warns(UserWarning, match="zero-shot is off: prompts need 49408 token ids, not 100"):
+    with pytest.warns(UserWarning, match="zero-shot is off: prompts need 49408 tokens, clip.text has 100"):
         assert PretrainEvaluation(PretrainTask(config).model, tiny.ATTRIBUTES).columns == {}
 
 

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from typing_extensions import override
 
-from farl_lightning.callbacks.folder import is_log_step, run_folder
+from farl_lightning.callbacks.run import announce, is_log_step, run_folder
 from farl_lightning.errors import ConfigError, DataError
 from farl_lightning.functional.distributed import all_gather_cat, global_sum
 from farl_lightning.types import Drop
@@ -188,25 +188,25 @@ class DropCounter(L.Callback):
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the samples by reason."""
-        self._print(trainer)
+        self._print(trainer, pl_module)
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the samples by reason, when validation is all there is."""
         if trainer.state.fn == "validate":
-            self._print(trainer)
+            self._print(trainer, pl_module)
 
     @override
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the samples by reason."""
-        self._print(trainer)
+        self._print(trainer, pl_module)
 
-    def _print(self, trainer: L.Trainer) -> None:
+    def _print(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say at the end what was left out."""
         if trainer.is_global_zero and self.dropped:
             total = self.dropped + self.samples
-            print(f"\nLeft out {self.dropped} of {total} samples ({self.share:.2%}), by reason:\n{self.summary()}")
-            print(f"  listed in {self._file}")
+            head = f"\nLeft out {self.dropped} of {total} samples ({self.share:.2%}), by reason:"
+            announce(trainer, pl_module, f"{head}\n{self.summary()}\n  listed in {self._file}")
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

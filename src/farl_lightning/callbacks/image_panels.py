@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from farl_lightning.callbacks.folder import run_folder
+from farl_lightning.callbacks.run import run_folder
 from farl_lightning.errors import ConfigError
 from farl_lightning.types import FaceSpec
 from farl_lightning.visualization import RankedCaption, caption_ranking, hide_patches, image_grid, save_png, to_pixels

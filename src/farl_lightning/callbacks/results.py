@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
-from farl_lightning.callbacks.folder import run_folder
+from farl_lightning.callbacks.run import announce, run_folder
 
 _PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
 
@@ -75,10 +75,9 @@ class ResultsWriter(L.Callback):
         section = self._section(trainer, pl_module)
         path = self._folder / "results.json"
         merge_section(path, stage, section)
-        print(f"\n{table(section['metrics'])}\n")
-        for label, where in {**{k: section[k] for k in ("checkpoint", "pictures")}, "results": path}.items():
-            if where:
-                print(f"{label:<11} {where}")
+        places = {"checkpoint": section["checkpoint"], "pictures": section["pictures"], "results": path}
+        lines = [f"{label:<11} {place}" for label, place in places.items() if place]
+        announce(trainer, pl_module, "\n".join(["", table(section["metrics"]), "", *lines]))
 
     def _section(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Return what one stage leaves behind, as plain data."""

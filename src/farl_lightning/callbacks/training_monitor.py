@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from farl_lightning.callbacks.folder import is_log_step
+from farl_lightning.callbacks.run import is_log_step
 
 
 class TrainingMonitor(L.Callback):

@@ -190,11 +190,11 @@ def prompt_features(clip: FaceCLIP, names: Sequence[str]) -> Tensor:
         raise ConfigError("zero-shot recognition needs a text tower (clip.text)")
     tokenizer = Tokenizer(config.context_length)
 
-    def encode(prompts: list[str]) -> Tensor:
+    def _encode(prompts: list[str]) -> Tensor:
         features: Tensor = clip(text=tokenizer(prompts).to(scale.device)).text_features
         return features
 
-    return attribute_features(encode, [known_prompts(name) for name in names])
+    return attribute_features(_encode, [known_prompts(name) for name in names])
 
 
 def known_prompts(name: str) -> tuple[list[str], list[str]]:

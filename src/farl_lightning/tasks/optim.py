@@ -166,10 +166,10 @@ def schedule_factor(config: OptimConfig, total_steps: float) -> Callable[[int], 
     after = _after_warmup(config, total_steps, warmup)
     start = config.start_lr / config.lr
 
-    def factor(step: int) -> float:
+    def _factor(step: int) -> float:
         return start + (1 - start) * step / warmup if step < warmup else after(step)
 
-    return factor
+    return _factor
 
 
 def _after_warmup(config: OptimConfig, total_steps: float, warmup: int) -> Callable[[int], float]:

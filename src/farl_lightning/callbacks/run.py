@@ -1,4 +1,4 @@
-"""Where a run keeps its files, and when it logs."""
+"""Where a run keeps its files, when it logs, and how it speaks at the end."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def run_folder(trainer: L.Trainer) -> Path:
         trainer: Attached to a strategy, as in and after ``setup``.
     """
     return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def announce(trainer: L.Trainer, pl_module: L.LightningModule, text: str) -> None:
+    """Print below the progress bar, not above it: a live bar is ended first.
+
+    Args:
+        trainer: At the end of a stage.
+        pl_module: Its task.
+        text: What to print.
+    """
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.teardown(trainer, pl_module, str(trainer.state.stage))  # harmless when repeated
+    print(text, flush=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import Block
 
-from farl_lightning.layers.block import QueryBlock
+from farl_lightning.models.block import QueryBlock
 
 
 @pytest.fixture

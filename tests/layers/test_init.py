@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from farl_lightning.layers.block import QueryBlock
+from farl_lightning.models.block import QueryBlock
 from farl_lightning.layers.init import init_farl_
 
 

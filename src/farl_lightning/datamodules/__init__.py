@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
-    "BaseDataModule": "base",
-    "LaionFaceDataModule": "laion_face",
-    "ResumableLoader": "loader",
-    "SyntheticFacesDataModule": "synthetic",
+    "BaseDataModule": "farl_lightning.datamodules.base",
+    "LaionFaceDataModule": "farl_lightning.datamodules.laion_face",
+    "ResumableLoader": "farl_lightning.datamodules.loader",
+    "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module on first use (PEP 562)."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(_PUBLIC)}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

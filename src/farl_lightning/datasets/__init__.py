@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
-    "DetectionTable": "detections",
-    "LaionFace": "laion_face",
-    "ShardStream": "stream",
-    "SyntheticFace": "synthetic",
-    "SyntheticFaces": "synthetic",
+    "DetectionTable": "farl_lightning.datasets.detections",
+    "LaionFace": "farl_lightning.datasets.laion_face",
+    "ShardStream": "farl_lightning.datasets.stream",
+    "SyntheticFace": "farl_lightning.datasets.synthetic",
+    "SyntheticFaces": "farl_lightning.datasets.synthetic",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module on first use (PEP 562)."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(_PUBLIC)}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -1,1 +1,1 @@
-"""layers."""
+"""Small nn.Modules that several networks share."""

@@ -1,1 +1,25 @@
-"""models."""
+"""Networks and the files they are read from; public names are imported on first use."""
+
+from __future__ import annotations
+
+from farl_lightning import lazy_names
+
+_PUBLIC: dict[str, str] = {
+    "DVAETokens": "farl_lightning.models.image_tokenizer",
+    "FaceCLIP": "farl_lightning.models.face_clip",
+    "FaceCLIPConfig": "farl_lightning.models.config",
+    "FaceCLIPOutput": "farl_lightning.models.face_clip",
+    "ImageEncoder": "farl_lightning.models.image_encoder",
+    "ImageEncoderConfig": "farl_lightning.models.config",
+    "ImageEncoderOutput": "farl_lightning.models.image_encoder",
+    "ImageTarget": "farl_lightning.models.image_tokenizer",
+    "KMeansTokens": "farl_lightning.models.image_tokenizer",
+    "MaskedImageHead": "farl_lightning.models.masked_image",
+    "PixelTarget": "farl_lightning.models.image_tokenizer",
+    "TextEncoder": "farl_lightning.models.text_encoder",
+    "TextEncoderConfig": "farl_lightning.models.config",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above
+
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

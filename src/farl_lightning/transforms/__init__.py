@@ -1,1 +1,17 @@
-"""From pictures to network inputs: crops, resizing, augmentation, pretraining samples and batches."""
+"""From pictures to network inputs; public names are imported on first use."""
+
+from __future__ import annotations
+
+from farl_lightning import lazy_names
+
+_PUBLIC: dict[str, str] = {
+    "FaceCrop": "farl_lightning.transforms.crop",
+    "Photometric": "farl_lightning.transforms.presets",
+    "PretrainTransform": "farl_lightning.transforms.pretrain",
+    "PretrainTransformConfig": "farl_lightning.transforms.pretrain",
+    "collate_pretrain": "farl_lightning.transforms.collate",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above
+
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

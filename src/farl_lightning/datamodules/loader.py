@@ -155,7 +155,7 @@ class _EpochSetter:
         self._loader.set_epoch(epoch)
 
 
-def _as_it_is(delivery: Delivery) -> Delivery:
+def _as_it_is(delivery: Any) -> Any:
     """Stand in for torch's default, which would walk through all that a batch holds."""
     return delivery
 

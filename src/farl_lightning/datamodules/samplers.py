@@ -152,9 +152,13 @@ class PaddedView(Dataset[Any]):
         """Return the number of samples without padding."""
         return len(self._dataset)
 
-    def __getitem__(self, padded: Padded) -> dict[str, Any]:
-        """Return a sample with ``valid`` as a bool tensor without axes; a repeat reports nothing a second time."""
-        sample = self._dataset.sample(padded.row, 0)
-        if not padded.valid and "dropped" in sample:
+    def __getitem__(self, padded: Padded | int) -> dict[str, Any]:
+        """Return a sample with ``valid`` as a bool tensor without axes; a repeat reports nothing a second time.
+
+        A bare number is a sample that counts: ``Trainer(overfit_batches=...)`` brings a sampler of its own.
+        """
+        row, valid = (padded, True) if isinstance(padded, int) else padded
+        sample = self._dataset.sample(row, 0)
+        if not valid and "dropped" in sample:
             sample = {**sample, "dropped": []}
-        return {**sample, "valid": torch.tensor(padded.valid and sample.get("valid", True))}
+        return {**sample, "valid": torch.tensor(valid and sample.get("valid", True))}

@@ -90,7 +90,7 @@ def headline(trainer: L.Trainer, verb: str, seed: Any) -> str:
         verb: The subcommand.
         seed: Seed of the run.
     """
-    folder = f", {trainer.log_dir}" if trainer.loggers else ""
+    folder = f", {trainer.log_dir}" if trainer.loggers and trainer.log_dir else ""
     return f"{verb} on {_devices(trainer)}, precision {trainer.precision}, seed {seed}{folder}"
 
 

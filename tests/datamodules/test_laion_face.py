@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
 
 from farl_lightning.datamodules.laion_face import LaionFaceDataModule
 from farl_lightning.datasets.detections import index_detections
-from farl_lightning.datasets.source import Replica
+from farl_lightning.datasets.source import Entry, Replica
 from farl_lightning.errors import ConfigError, DataError, DatasetNotFoundError
 from farl_lightning.testing.shards import write_fake_laion_face
 from farl_lightning.transforms.pretrain import PretrainTransformConfig
@@ -109,6 +110,18 @@ def test_worker_processes_change_only_the_order(fake, workers):
     for batch in alone.train_dataloader():
         for key, image in zip(batch["key"], batch["image"], strict=True):
             assert torch.equal(images[key], image)
+
+
+def test_the_stream_reaches_workers_that_are_not_forked(fake):
+    data = module(fake, samples_per_epoch=20)
+    data.setup("fit")
+    source = data.train_dataloader().source
+    copy = pickle.loads(pickle.dumps(source))  # noqa: S301
+    for one in (source, copy):
+        one.begin(Entry(0, one.first_positions(0)))
+    for ours, theirs in zip(source, copy, strict=True):
+        assert ours.batch["key"] == theirs.batch["key"]
+        assert torch.equal(ours.batch["image"], theirs.batch["image"])
 
 
 def test_fit_images(fake):

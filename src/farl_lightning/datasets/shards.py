@@ -173,13 +173,14 @@ def write_shards(
         raise ConfigError(f"{target} holds shards already; choose another folder, or say overwrite")
     target.mkdir(parents=True, exist_ok=True)
 
-    def write(number: int) -> tuple[str, int, list[Drop]]:
+    def write_one(number: int) -> tuple[str, int, list[Drop]]:
+        """Write the shard of this number."""
         part = table[number * samples_per_shard : (number + 1) * samples_per_shard]
         samples = (_Row(source, row, file_column, caption_column) for row in part)
         return _write_shard(target / f"{number:05d}.tar", number, samples, len(str(max(samples_per_shard - 1, 1000))))
 
     count = -(-len(table) // samples_per_shard)
-    written = _in_parallel(write, range(count), count, workers, progress)
+    written = _in_parallel(write_one, range(count), count, workers, progress)
     report = WriteReport(
         [path for path, samples, _ in written if samples],
         sum(samples for _, samples, _ in written),
@@ -218,10 +219,11 @@ def check_shards(
     names = shard_names(found)
     look = reader or PictureReader()
 
-    def check(number: int) -> _Checked:
+    def check_one(number: int) -> _Checked:
+        """Read the shard of this number."""
         return _check_shard(found[number], names[number], look, max_pixels, examples)
 
-    parts = _in_parallel(check, range(len(found)), len(found), workers, progress)
+    parts = _in_parallel(check_one, range(len(found)), len(found), workers, progress)
     drops = [drop for part in parts for drop in part.drops]
     counts = Counter(drop["reason"] for drop in drops)
     return ShardReport(

@@ -132,7 +132,9 @@ class SyntheticFacesDataModule(BaseDataModule):
         )
 
     def _pairs(self, split: str) -> SyntheticPairs:
-        return SyntheticPairs(self.faces(split), PretrainTransform(self.transform, self.seed, train=split == "train"))
+        transform = PretrainTransform(self.transform, self.seed, train=split == "train")
+        transform.tokenizer("read the vocabulary here, once, instead of in every worker of every epoch")
+        return SyntheticPairs(self.faces(split), transform)
 
     @functools.cached_property
     def train_set(self) -> SyntheticPairs:

@@ -194,7 +194,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
 
     def _draw_all(self) -> None:
         images = np.empty((self.count, self.image_size, self.image_size, 3), np.uint8)
-        rows = tqdm(range(self.count), desc="drawing faces", unit="face", delay=3, leave=False)
+        rows = tqdm(range(self.count), desc="drawing faces", unit="face", delay=3, leave=False, disable=None)
         for index in rows:
             face = self._face(index)
             images[index] = face.image

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
@@ -77,6 +79,10 @@ def test_a_checkpoint_alone_is_enough_to_evaluate(run, last, here):
         assert status == 0, err
         assert "loss" in out
     assert sorted(path.name for path in (here / "runs/fake").iterdir()) == ["version_0"]
+    assert sorted(path.name for path in here.iterdir()) == ["fake.yaml", "runs"]
+    results = json.loads((here / "runs/fake/version_0/results.json").read_text())
+    assert results["test"]["metrics"]["test/loss"]["value"] > 0
+    assert set(results) == {"test", "validate"}
     assert not (here / "lightning_logs").exists()
 
 

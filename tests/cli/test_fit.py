@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
 import types
 
@@ -115,6 +116,8 @@ def test_evaluation_without_a_checkpoint(run, here, verb):
     assert status == 0, err
     assert "loss" in out
     assert not (here / "runs/fake/version_0/config.yaml").exists()
+    results = json.loads((here / "runs/fake/version_0/results.json").read_text())
+    assert list(results) == [verb]
 
 
 def test_the_bar_counts_epochs_without_a_last_one():
@@ -128,6 +131,6 @@ def test_the_bar_counts_epochs_without_a_last_one():
     bar._trainer.fit_loop.max_epochs = -1
     assert RichProgressBar._get_train_description(bar, 3).strip() == "Epoch 3/-2"  # what Lightning writes
     assert bar._get_train_description(3).strip() == "Epoch 3"
-    assert progress_bar(False, None) == []
+    assert progress_bar(False, []) == []
     assert progress_bar(None, [RichProgressBar()]) == []
-    assert isinstance(progress_bar(None, None)[0], EpochBar)
+    assert isinstance(progress_bar(None, [])[0], EpochBar)

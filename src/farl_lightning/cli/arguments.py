@@ -185,7 +185,7 @@ class Settings:
             self._append(key, value if isinstance(value, list) else [value], {(): flag})
         elif isinstance(old, dict) and isinstance(value, dict):
             self._merge_item(key[:-1], last, value, {key: flag})
-        elif _is_class_node(old) and isinstance(value, Raw) and isinstance(value.load(), str):
+        elif isinstance(old, dict) and _is_class_node(old) and isinstance(value, Raw) and isinstance(value.load(), str):
             if "class_path" in old and _class_name(old) != value.rsplit(".", 1)[-1]:
                 self._inherit(key, old)
             old["class_path"], key = value, (*key, "class_path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Literal
 
 import lightning as L
@@ -12,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
+from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.cli.arguments import Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import Difference, SavedRun, differences
 from farl_lightning.cli.inspection import size_line
@@ -162,12 +164,25 @@ class FarlCLI(LightningCLI):
             _shrink(config.data.init_args, 2 if self.settings.verb == "check" else config.count)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Build the trainer; ``check`` and ``preview`` take one process and write no run folder."""
+        """Build the trainer.
+
+        ``check`` and ``preview`` take one process and write no run folder; evaluation writes its results, into the
+        folder of the checkpoint's run unless a logger makes another.
+
+        Args:
+            **kwargs: Arguments of the trainer that win over the config.
+        """
         if self.settings.verb in ("check", "preview"):
-            kwargs = {**CHECK_TRAINER, **kwargs, "callbacks": []}
-        else:
-            given = self.config_init[self.settings.verb].trainer
-            self.trainer_defaults["callbacks"] = progress_bar(given.enable_progress_bar, given.callbacks)
+            return super().instantiate_trainer(**{**CHECK_TRAINER, **kwargs, "callbacks": []})
+        given = self.config_init[self.settings.verb]
+        callbacks = given.trainer.callbacks if isinstance(given.trainer.callbacks, list) else [given.trainer.callbacks]
+        added: list[L.Callback] = [*progress_bar(given.trainer.enable_progress_bar, callbacks)]
+        if self.settings.verb in ("validate", "test"):
+            added += [] if any(isinstance(callback, ResultsWriter) for callback in callbacks) else [ResultsWriter()]
+            given["verbose"] = False  # the table of results says it, with baselines
+        if self.settings.verb in _EVALUATION and given.trainer.default_root_dir is None:
+            kwargs = {"default_root_dir": _run_folder(self.saved), **kwargs}
+        self.trainer_defaults["callbacks"] = added
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -175,6 +190,15 @@ class FarlCLI(LightningCLI):
         rank_zero_info(headline(self.trainer, self.settings.verb, self._section("seed_everything")))
         if self.settings.verb == "fit":
             rank_zero_info(size_line(self.model))
+
+
+def _run_folder(saved: SavedRun | None) -> str | None:
+    """Return the folder of the run that wrote a checkpoint; None (here) if it cannot be written to."""
+    if saved is None:
+        return None
+    folder = saved.path.parent
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    return str(folder) if os.access(folder, os.W_OK) else None
 
 
 def _shrink(arguments: Namespace, samples: int) -> None:

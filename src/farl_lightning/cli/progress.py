@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.callbacks.progress.rich_progress import _RICH_AVAILABLE
 from typing_extensions import override
 
 
@@ -27,14 +27,17 @@ class EpochBar(RichProgressBar):
         return dict(metrics)
 
 
-def progress_bar(enabled: Any, callbacks: Any) -> list[ProgressBar]:
+def progress_bar(enabled: bool | None, callbacks: list[Any]) -> list[ProgressBar]:
     """Return the bar to add: none when bars are off, when the user has one, or when rich is not installed.
 
     Args:
         enabled: The Trainer's ``enable_progress_bar``; None means yes.
-        callbacks: The Trainer's callbacks: a list, one, or None.
+        callbacks: The Trainer's callbacks.
     """
-    given = callbacks if isinstance(callbacks, list) else [callbacks]
-    if enabled is False or not _RICH_AVAILABLE or any(isinstance(callback, ProgressBar) for callback in given):
+    if (
+        enabled is False
+        or find_spec("rich") is None
+        or any(isinstance(callback, ProgressBar) for callback in callbacks)
+    ):
         return []
     return [EpochBar()]

@@ -30,6 +30,7 @@ _WARNINGS = (
     ".*The number of training batches",
     ".*Consider setting `persistent_workers=True`",
     ".*Total length of `list` across ranks is zero",  # no validation shards named: not every run validates
+    ".*Be aware that when using `ckpt_path`",  # evaluation needs no callbacks of training
     ".*The dirpath has changed from",  # a resumed run writes to a folder of its own
     ".*No device id is provided via `init_process_group`",
     ".*Checkpoint directory .* exists and is not empty",
@@ -63,6 +64,7 @@ def quiet() -> None:
             warnings.filterwarnings("ignore", category=category, module=rf"{module}(\.|$)")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard looks for TensorFlow
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # retries; the error that follows says it all
     drop = _DropLines(_LINES)
     for handler in _handlers():
         if not any(isinstance(known, _DropLines) for known in handler.filters):

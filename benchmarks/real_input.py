@@ -105,7 +105,7 @@ def plant_faults(shards: list[Path], share: float, seed: int = 0) -> set[tuple[s
     """
     samples = {shard: _read(shard) for shard in shards}
     keys = [(shard, key) for shard, content in samples.items() for key in content]
-    chosen = random.Random(seed).sample(keys, round(share * len(keys)))  # noqa: S311
+    chosen = random.Random(seed).sample(keys, round(share * len(keys)))
     reasons = list(FAULTS)
     planted = set()
     for number, (shard, key) in enumerate(chosen):

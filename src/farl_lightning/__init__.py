@@ -32,7 +32,7 @@ _PUBLIC: dict[str, str] = {
     "Tokenizer": "farl_lightning.text",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  -- a list of names, made from the table above
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -43,14 +43,14 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         modules: For each public name the full name of the module that defines it.
     """
 
-    def getattr_(name: str) -> Any:
+    def _getattr(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; public names: {', '.join(modules)}")
         value = getattr(importlib.import_module(modules[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
-    return getattr_, lambda: sorted(modules)
+    return _getattr, lambda: sorted(modules)
 
 
 __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

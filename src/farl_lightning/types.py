@@ -139,7 +139,8 @@ class Configurable:
             ConfigError: If an argument is neither plain data nor another ``Configurable``.
         """
         kind = type(self)
-        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": to_plain(self.__dict__.get("init_args", {}))}
+        arguments = to_plain(self.__dict__.get("init_args", {}))
+        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 
 
 def _recording(init: Any) -> Any:
@@ -147,7 +148,7 @@ def _recording(init: Any) -> Any:
     signature = inspect.signature(init)
 
     @functools.wraps(init)
-    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _init(self: Any, *args: Any, **kwargs: Any) -> None:
         if "init_args" not in self.__dict__:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
@@ -158,7 +159,7 @@ def _recording(init: Any) -> Any:
             self.__dict__["init_args"] = values
         init(self, *args, **kwargs)
 
-    return wrapper
+    return _init
 
 
 def to_plain(value: Any) -> Any:

@@ -4,9 +4,10 @@ import json
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningCLI
 
-from farl_lightning.cli.checkpoint import MISSING, Difference, differences, read_run
+from farl_lightning.cli.checkpoint import MISSING, Difference, differences, read_run, same_class
 from farl_lightning.cli.lightning_cli import FarlCLI
 
 
@@ -142,9 +143,15 @@ def test_a_checkpoint_that_would_execute_code_is_refused(run, here):
     assert not (here / "hacked").exists()
 
 
-def test_differences_of_free_names_count_and_of_new_arguments_do_not():
-    from jsonargparse import Namespace
+def test_one_class_under_two_names_is_no_difference():
+    long, short = "farl_lightning.objectives.contrastive.Contrastive", "farl_lightning.Contrastive"
+    assert same_class(long, short)
+    assert not same_class(long, "farl_lightning.MaskedImage")
+    assert not same_class("gone.A", "gone.B")
+    assert differences({"x": {"class_path": long}}, Namespace(x=Namespace(class_path=short))) == []
 
+
+def test_differences_of_free_names_count_and_of_new_arguments_do_not():
     given = Namespace(a=1, new=2, named={"x": 1, "y": Namespace(class_path="m.Y", init_args=Namespace())})
     assert differences({"a": 1.0, "named": {"x": 1, "z": 3}}, given) == [
         Difference(("named", "z"), 3, MISSING),

@@ -128,6 +128,24 @@ def test_the_cpu_overlay_runs(run, here):
     assert "fit on CPU" in err
 
 
+def test_a_recipe_continues_from_its_checkpoint_and_is_evaluated_from_it(run, here):
+    flags = tiny("pretrain", here)
+    assert run("fit", "--config", "pretrain", *flags)[0] == 0
+    (last,) = here.rglob("last.ckpt")
+    again = ["fit", "--config", "pretrain", *flags, "--ckpt_path", last, "--trainer.max_steps=3"]
+    status, _, err = run(*again)
+    assert status == 0, err
+    status, _, err = run(*again, "--model.objectives.masked_image.target.vocab_size=9", "--model.optim.lr=0.7")
+    assert status == 2
+    conflicts = [line for line in err.splitlines() if " in " in line]
+    assert len(conflicts) == 2, err  # nothing but what was given anew
+    assert f"target.vocab_size: 8 in {last}, 9 in --model.objectives.masked_image.target.vocab_size" in conflicts[0]
+    assert f"model.optim.lr: {tree('pretrain')['model']['init_args']['optim']['lr']} in {last}, 0.7 in" in conflicts[1]
+    status, out, err = run("test", "--ckpt_path", last, "--data.test_count=8", "--data.eval_batch_size=8")
+    assert status == 0, err
+    assert "test/image_to_text_r1" in out
+
+
 def test_no_list_of_a_recipe_depends_on_a_machine():
     for name, path in CONFIGS.items():
         assert "/home/" not in path.read_text(), name

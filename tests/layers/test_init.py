@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from farl_lightning.models.block import QueryBlock
 from farl_lightning.layers.init import init_farl_
+from farl_lightning.models.block import QueryBlock
 
 
 def test_statistics():

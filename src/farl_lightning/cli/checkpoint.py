@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ def differences(saved: Any, given: Any, key: Key = ()) -> list[Difference]:
     """
     if not isinstance(saved, dict) or not isinstance(given, dict | Namespace):
         given = _plain(given)
-        return [] if saved == given else [Difference(key, saved, given)]
+        equal = same_class(saved, given) if key[-1:] == ("class_path",) else saved == given
+        return [] if equal else [Difference(key, saved, given)]
     pairs = vars(given) if isinstance(given, Namespace) else given
     found: list[Difference] = []
     for name, value in saved.items():
@@ -137,6 +139,25 @@ def differences(saved: Any, given: Any, key: Key = ()) -> list[Difference]:
     if isinstance(given, dict):
         found += [Difference((*key, name), MISSING, _short(pairs[name])) for name in pairs if name not in saved]
     return found
+
+
+def same_class(one: str, other: str) -> bool:
+    """Whether two full names mean the same class: packages offer theirs under shorter names too.
+
+    Args:
+        one: Such as ``"farl_lightning.objectives.contrastive.Contrastive"``.
+        other: Such as ``"farl_lightning.Contrastive"``.
+    """
+    return one == other or (_class(one) is not None and _class(one) is _class(other))
+
+
+def _class(name: str) -> Any:
+    """Import a class; None if there is no such class."""
+    module, _, short = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), short, None)
+    except (ImportError, ValueError):
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import lightning as L
 
 from farl_lightning.cli.arguments import Key, Problem, Settings, UsageError
-from farl_lightning.cli.checkpoint import SavedRun, read_run
+from farl_lightning.cli.checkpoint import SavedRun, read_run, same_class
 from farl_lightning.cli.schema import check_settings, parameters, resolve_class
 from farl_lightning.cli.trainer import FarlTrainer
 from farl_lightning.errors import ConfigError
@@ -151,7 +151,7 @@ def _check_same_class(settings: Settings, saved: SavedRun | None) -> None:
     except ConfigError:  # told with everything else that is wrong
         return
     theirs = saved.model["class_path"]
-    if f"{kind.__module__}.{kind.__qualname__}" != theirs:
+    if not same_class(theirs, f"{kind.__module__}.{kind.__qualname__}"):
         place = settings.place(("model", "class_path"))
         raise UsageError(
             [

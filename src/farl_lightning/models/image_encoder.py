@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.layers.activation import QuickGELU
-from farl_lightning.models.block import QueryBlock
 from farl_lightning.layers.init import init_farl_
+from farl_lightning.models.block import QueryBlock
 from farl_lightning.models.config import ImageEncoderConfig
 
 _POOLS = ("token", "average", "linear")

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.layers.activation import QuickGELU
-from farl_lightning.models.block import QueryBlock
 from farl_lightning.layers.init import init_farl_
+from farl_lightning.models.block import QueryBlock
 
 
 class MaskedImageHead(nn.Module):

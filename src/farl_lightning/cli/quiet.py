@@ -13,6 +13,8 @@ _LINES = (
     "TPU available:",
     "HPU available:",
     "Seed set to",
+    "[rank: ",  # the same, from other processes
+    "-----",  # the banner of distributed runs; "Initializing distributed" stays: it tells which process is missing
     "Using default `ModelCheckpoint`",
     "Loading `train_dataloader` to estimate",
     "`Trainer(limit_",
@@ -31,6 +33,7 @@ _WARNINGS = (
     ".*Consider setting `persistent_workers=True`",
     ".*Total length of `list` across ranks is zero",  # no validation shards named: not every run validates
     ".*Be aware that when using `ckpt_path`",  # evaluation needs no callbacks of training
+    ".*It is recommended to use `self.log\\(.*sync_dist",  # our metrics agree between processes by themselves
     ".*The dirpath has changed from",  # a resumed run writes to a folder of its own
     ".*No device id is provided via `init_process_group`",
     ".*Checkpoint directory .* exists and is not empty",

@@ -136,6 +136,19 @@ def _write(shard: Path, content: dict[str, Files]) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
+FULL = [
+    *("--trainer.max_steps", "500", "--trainer.check_val_every_n_epoch", "50"),
+    *("--model.optim.warmup_steps", "20", "--data.shuffle_buffer", "100"),
+]
+"""Options of a run that learns all pairs."""
+
+SHORT = [
+    *("--trainer.max_steps", "8", "--data.batch_size", "16", "--data.shuffle_buffer", "16"),
+    *("--model.optim.warmup_steps", "2", "--model.clip.image.depth", "1", "--model.clip.text.depth", "1"),
+]
+"""Options of a run that reads everything once or twice, in seconds."""
+
+
 @dataclasses.dataclass
 class Outcome:
     """What a run on real pictures gave.
@@ -199,7 +212,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take only so many pictures")
     arguments, options = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run(arguments.material, Path(folder), options, arguments.limit)
+        outcome = run(arguments.material, Path(folder), [*FULL, *options], arguments.limit)
     print("\n".join(outcome.lines()))
     if outcome.planted != outcome.reported or outcome.metrics["val/image_to_text_r1"] < 0.8:
         sys.exit(1)

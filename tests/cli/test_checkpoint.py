@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 
 import torch
@@ -11,9 +12,14 @@ from farl_lightning.cli.checkpoint import MISSING, Difference, differences, read
 from farl_lightning.cli.lightning_cli import FarlCLI
 
 
-def test_the_private_hook_that_is_replaced_still_exists():
-    assert "ckpt_path" in LightningCLI._parse_ckpt_path.__doc__ or callable(LightningCLI._parse_ckpt_path)
-    assert FarlCLI._parse_ckpt_path is not LightningCLI._parse_ckpt_path
+def test_the_private_hook_that_is_replaced_is_still_called_after_parsing():
+    source = inspect.getsource(LightningCLI.__init__)
+    assert (
+        source.index("self.parse_arguments(")
+        < source.index("self._parse_ckpt_path()")
+        < source.index("self.instantiate_classes()")
+    )
+    assert "_parse_ckpt_path" in vars(FarlCLI)
 
 
 def test_the_settings_inside_a_checkpoint(last):

@@ -141,6 +141,17 @@ def test_unplain_argument_is_refused_by_name():
         Unplain(nn.Linear(1, 1))
 
 
+@pytest.mark.parametrize("steps", [True, 3])
+def test_fast_dev_run_cuts_the_warmup_and_nothing_else_does(steps):
+    task = ToyTask(Sizes(), optim=OptimConfig(warmup_steps=40))
+    quick = L.Trainer(**QUIET, fast_dev_run=steps)
+    quick.fit(task, datamodule=ToyData())
+    assert quick.global_step == int(steps)
+    assert task.optim.warmup_steps == 40  # the settings of the real run stay
+    with pytest.raises(ConfigError, match="warmup_steps is 40, but the whole run has 3 steps"):
+        trainer(max_steps=3).fit(ToyTask(Sizes(), optim=OptimConfig(warmup_steps=40)), datamodule=ToyData())
+
+
 def test_unfinished_subclass_says_what_is_missing():
     with pytest.raises(NotImplementedError, match="BaseTask must define build_model"):
         BaseTask().build()

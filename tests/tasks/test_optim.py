@@ -78,6 +78,15 @@ def test_constant_with_warmup_ratio():
     assert schedule_factor(OptimConfig(schedule="constant"), math.inf)(10**9) == 1.0
 
 
+@pytest.mark.parametrize("warmup", [{"warmup_steps": 40}, {"warmup_ratio": 0.9}])
+def test_a_trial_shorter_than_the_warmup_still_ends_its_warmup(warmup):
+    config = OptimConfig(lr=1.0, start_lr=0.0, schedule="constant", **warmup)
+    assert config.fitted_to(1).warmup(1) == 0
+    assert rates(config.fitted_to(1), 1)[0] == 1.0
+    assert config.fitted_to(3).warmup(3) == 2
+    assert config.fitted_to(400) is config
+
+
 def test_unknown_length_is_an_error_only_where_it_matters():
     with pytest.raises(ConfigError, match=r"'cosine' needs to know how long the run is.*trainer.max_steps"):
         schedule_factor(OptimConfig(), math.inf)

@@ -124,10 +124,16 @@ class BaseTask(Configurable, L.LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step."""
+        """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step.
+
+        ``fast_dev_run`` is a trial of another length than the run that the settings are for: its warm-up is cut.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        # Lightning keeps the number of batches given, or a bool
+        optim = self.optim.fitted_to(steps) if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
         # a gradient scaler cannot clip before a fused optimiser, which un-scales inside its step
-        optimizer = build_optimizer(self.model, self.optim, fused=self.trainer.precision != "16-mixed")
-        schedule = build_schedule(optimizer, self.optim, self.trainer.estimated_stepping_batches)
+        optimizer = build_optimizer(self.model, optim, fused=self.trainer.precision != "16-mixed")
+        schedule = build_schedule(optimizer, optim, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @override

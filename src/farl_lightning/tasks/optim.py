@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -117,6 +117,17 @@ class OptimConfig:
         if self.warmup_ratio is None:
             return self.warmup_steps or 0
         return round(self.warmup_ratio * _known(total_steps, "optim.warmup_ratio"))
+
+    def fitted_to(self, total_steps: float) -> OptimConfig:
+        """Return these settings with a warm-up that ends before the run does: for a trial of a few steps.
+
+        Args:
+            total_steps: Optimiser steps in the whole run.
+        """
+        warmup = self.warmup(total_steps)
+        if warmup < max(1, total_steps):
+            return self
+        return replace(self, warmup_steps=max(0, int(total_steps) - 1), warmup_ratio=None)
 
 
 def _regex_problem(pattern: str) -> str:

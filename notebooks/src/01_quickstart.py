@@ -19,7 +19,7 @@ from PIL import Image
 from farl_lightning import Contrastive, MaskedImage, OptimConfig, PretrainTask, SyntheticFaces, SyntheticFacesDataModule
 from farl_lightning.models import FaceCLIPConfig, ImageEncoderConfig, KMeansTokens, TextEncoderConfig
 from farl_lightning.transforms import PretrainTransformConfig
-from farl_lightning.visualization import caption_ranking, hide_patches, image_grid, to_pixels
+from farl_lightning.visualization import RankedCaption, caption_ranking, hide_patches, image_grid, to_pixels
 
 L.seed_everything(0, verbose=False)
 
@@ -105,8 +105,14 @@ task.eval()
 held_out = next(iter(data.val_dataloader()))
 with torch.no_grad():
     similarity = task.caption_similarity(held_out)
-pictures = to_pixels(held_out["image"][:4], data.spec.mean, data.spec.std)
-Image.fromarray(caption_ranking(pictures, held_out["caption"], similarity[:4], list(range(4))))
+shown = [0, 8, 16, 24]
+ranked = []
+for index in shown:
+    best = similarity[index].argsort(descending=True)[:5].tolist()
+    texts = [(rank, other, held_out["caption"][other]) for rank, other in enumerate(best, 1)]
+    ranked.append([RankedCaption(rank, text, float(similarity[index, other]), other == index) for rank, other, text in texts])
+pictures = to_pixels(held_out["image"][shown], data.spec.mean, data.spec.std)
+Image.fromarray(caption_ranking(list(pictures), ranked))
 
 # %% [markdown]
 # ## Zero-shot: a question in your own words

@@ -142,10 +142,18 @@ def test_settings_are_saved_as_plain_data():
     [
         ({"train_count": 0}, "train_count must lie between 1 and 10000000, got 0"),
         ({"val_count": 10_000_001}, "val_count must lie between"),
-        ({"identities": 0}, "identities must lie between 1 and 2500000, or be null, got 0"),
+        ({"identities": 0}, "identities must lie between 1 and 10000000, or be null, got 0"),
         ({"captions_per_image": 0}, "num_captions must be at least 1, got 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         _module(**changes).faces("train")
+
+
+@pytest.mark.parametrize(("each", "people"), [(1, 12), (4, 3)])
+def test_pictures_per_identity_counts_the_people_of_every_split(each: int, people: int) -> None:
+    data = SyntheticFacesDataModule(train_count=12, val_count=12, cache=False, pictures_per_identity=each)
+    shown = {split: {face.identity for face in data.faces(split)} for split in ("train", "val")}
+    assert len(shown["train"]) == len(shown["val"]) == people
+    assert not shown["train"] & shown["val"]

@@ -40,7 +40,7 @@ class LaionFaceDataModule(BaseDataModule):
         train_shards: Folder, tar file, glob or brace pattern, URL, list file, or a list of these; see
             :func:`~farl_lightning.datasets.shard_list.list_shards`.
         val_shards: The same for validation; None has no validation.
-        test_shards: The same for ``test``; None takes ``val_shards``.
+        test_shards: The same for ``test`` and ``predict``; None takes ``val_shards``.
         val_samples: The first so many pictures are evaluated on, held in memory as encoded bytes by every process.
         subset: ``"20M"`` or ``"50M"``: only the parts of LAION-Face that belong to it; training only.
         samples_per_epoch: Length of an epoch over all processes. None counts the samples: from the statistics beside
@@ -121,7 +121,7 @@ class LaionFaceDataModule(BaseDataModule):
             self._train_list = list_shards(self.train_shards, self.subset)
         if stage in ("fit", "validate") and self.val_shards:
             self._hold("val", self.val_shards)
-        if stage == "test" and self.test_shards:
+        if stage in ("test", "predict") and self.test_shards:
             self._hold("test", self.test_shards)
 
     def train_dataloader(self) -> ResumableLoader:
@@ -135,6 +135,16 @@ class LaionFaceDataModule(BaseDataModule):
     def test_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the test pictures, every process its share."""
         return self._eval("test")
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the test pictures, every process its share.
+
+        Raises:
+            ConfigError: If there are none.
+        """
+        if not self.test_shards:
+            raise ConfigError("predict reads data.test_shards, or else data.val_shards, and neither is set")
+        return self.test_dataloader()
 
     def fit_images(self, count: int) -> Tensor:
         """Return the first pictures of the training stream of a single process.

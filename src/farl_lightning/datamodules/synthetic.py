@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from farl_lightning.datamodules.base import BaseDataModule
 from farl_lightning.datamodules.loader import ResumableLoader
 from farl_lightning.datasets.synthetic import SyntheticFaces
-from farl_lightning.datasets.synthetic.dataset import PICTURES_PER_IDENTITY
 from farl_lightning.errors import ConfigError
 from farl_lightning.transforms.collate import collate_pretrain
 from farl_lightning.transforms.pretrain import PretrainTransform, PretrainTransformConfig
@@ -58,7 +57,8 @@ class SyntheticFacesDataModule(BaseDataModule):
         val_count: Number of validation pictures.
         test_count: Number of test pictures.
         image_size: Side of the drawn pictures in pixels; None draws them as large as the network's input.
-        identities: Number of people in training; None never runs out: four pictures of each.
+        identities: Number of people in training, shown in turn; None never runs out of new ones.
+        pictures_per_identity: Pictures of each person, in every split.
         captions_per_image: Captions of a picture; training draws one of them anew in each epoch.
         faces_seed: Which faces are drawn. Independent of ``seed``, so that runs with other seeds meet the same faces.
         cache: Draw every picture once, before the first batch, into memory that workers share (12 kB each at 64 px).
@@ -81,6 +81,7 @@ class SyntheticFacesDataModule(BaseDataModule):
         test_count: int = 256,
         image_size: int | None = None,
         identities: int | None = None,
+        pictures_per_identity: int = 1,
         captions_per_image: int = 5,
         faces_seed: int = 0,
         cache: bool = True,
@@ -93,17 +94,20 @@ class SyntheticFacesDataModule(BaseDataModule):
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed, prefetch_factor, pin_memory)
+        if pictures_per_identity < 1:
+            raise ConfigError(f"pictures_per_identity must be at least 1, got {pictures_per_identity}")
         counts = {"train_count": train_count, "val_count": val_count, "test_count": test_count}
         for name, count in counts.items():
             if not 1 <= count <= SPLIT_SIZE:
                 raise ConfigError(f"{name} must lie between 1 and {SPLIT_SIZE}, got {count}")
-        if identities is not None and not 1 <= identities <= SPLIT_SIZE // PICTURES_PER_IDENTITY:
-            limit = SPLIT_SIZE // PICTURES_PER_IDENTITY
+        limit = SPLIT_SIZE // pictures_per_identity
+        if identities is not None and not 1 <= identities <= limit:
             raise ConfigError(f"identities must lie between 1 and {limit}, or be null, got {identities}")
         self.counts = {"train": train_count, "val": val_count, "test": test_count}
         self.transform = transform or PretrainTransformConfig(image_size=64, patch_size=8, min_block=4)
         self.image_size = self.transform.image_size if image_size is None else image_size
         self.identities, self.captions_per_image = identities, captions_per_image
+        self.pictures_per_identity = pictures_per_identity
         self.faces_seed, self.cache = faces_seed, cache
         labels = SyntheticFaces.spec(self.image_size)
         self.spec = self.transform.face_spec(
@@ -129,6 +133,7 @@ class SyntheticFacesDataModule(BaseDataModule):
             cache=self.cache,
             identities=self.identities if split == "train" else None,
             num_captions=self.captions_per_image,
+            pictures_per_identity=self.pictures_per_identity,
         )
 
     def _pairs(self, split: str) -> SyntheticPairs:

@@ -148,8 +148,9 @@ class SyntheticFace:
 class SyntheticFaces(Dataset[SyntheticFace]):
     """Faces drawn from a seed, the same on every machine, byte for byte (Pillow 11.2 to 13 fill polygons alike).
 
-    Index and seed name a picture: it depends neither on ``count`` nor on what was drawn before. Four consecutive
-    indices show the same person, so that two index ranges that begin at multiples of four share nobody.
+    Index and seed name a picture: it depends neither on ``count`` nor on what was drawn before.
+    ``pictures_per_identity`` consecutive indices show the same person, so that two index ranges that begin at multiples
+    of it share nobody.
 
     Args:
         count: Number of pictures.
@@ -159,6 +160,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
         cache: Draw all pictures at once, on construction, into one array that forked workers share.
         identities: Number of different people, shown in turn; None never runs out of new ones.
         num_captions: Captions per picture.
+        pictures_per_identity: Pictures of one person that follow each other; of no effect with ``identities``.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -173,12 +175,14 @@ class SyntheticFaces(Dataset[SyntheticFace]):
         cache: bool = False,
         identities: int | None = None,
         num_captions: int = 5,
+        pictures_per_identity: int = PICTURES_PER_IDENTITY,
     ) -> None:
         checks = {
             "count": (count, 1),
             "image_size": (image_size, 16),
             "start": (start, 0),
             "num_captions": (num_captions, 1),
+            "pictures_per_identity": (pictures_per_identity, 1),
         }
         for name, (value, least) in (
             checks | ({"identities": (identities, 1)} if identities is not None else {})
@@ -187,6 +191,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         self.count, self.image_size, self.seed, self.start = count, image_size, seed, start
         self.identities, self.num_captions = identities, num_captions
+        self.pictures_per_identity = pictures_per_identity
         self._images: Pixels | None = None
         self._captions: list[list[str]] = []
         if cache:
@@ -228,7 +233,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
 
     def _face(self, index: int) -> SyntheticFace:
         number = self.start + int(index)
-        who = number // PICTURES_PER_IDENTITY if self.identities is None else number % self.identities
+        who = number // self.pictures_per_identity if self.identities is None else number % self.identities
         person = draw_identity(self.seed, who)
         key = f"synthetic-{self.seed}-{number}"
         return SyntheticFace(

@@ -136,14 +136,12 @@ def _write(shard: Path, content: dict[str, Files]) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
-FULL = [
-    *("--trainer.max_steps", "500", "--trainer.check_val_every_n_epoch", "50"),
-    *("--model.optim.warmup_steps", "20", "--data.shuffle_buffer", "100"),
-]
+FULL = ["--data.shuffle_buffer", "100"]
 """Options of a run that learns all pairs."""
 
 SHORT = [
-    *("--trainer.max_steps", "8", "--data.batch_size", "16", "--data.shuffle_buffer", "16"),
+    *("--trainer.max_steps", "8", "--trainer.val_check_interval", "8"),
+    *("--data.batch_size", "16", "--data.shuffle_buffer", "16"),
     *("--model.optim.warmup_steps", "2", "--model.clip.image.depth", "1", "--model.clip.text.depth", "1"),
 ]
 """Options of a run that reads everything once or twice, in seconds."""

@@ -10,6 +10,7 @@ from benchmarks.registry import Outcome, Proof, bar, program
 
 _SHORT = [
     "--trainer.max_steps=2",
+    "--trainer.val_check_interval=2",
     "--data.init_args.train_count=128",
     "--data.init_args.val_count=64",
     "--model.init_args.optim.warmup_steps=1",

@@ -83,12 +83,49 @@ def test_dvae_tokens_do_not_change_under_autocast(codebook):
 
 
 def test_dvae_errors(tmp_path):
-    with pytest.raises(CheckpointError, match=rf"no folder '{tmp_path}/none'; a codebook folder holds config.json"):
+    with pytest.raises(
+        CheckpointError, match=rf"no folder '{tmp_path}/none' \(a path\). Give a folder with config.json"
+    ):
         _dvae(tmp_path / "none")
     with pytest.raises(CheckpointError, match=r"holds no FlavaImageCodebook.*KMeansTokens is the target to use"):
         _dvae(tmp_path)
     with pytest.raises(ConfigError, match=r"was not built"):
         DVAETokens(str(tmp_path))(torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("./codebook", "a path"),
+        ("~/no_such_codebook", "a path"),
+        ("here/codebook", "a path, since there is a folder 'here'"),
+        ("data/models/codebook", "and no id of the hub, which is NAME or OWNER/NAME"),
+        ("my codebook", "and no id of the hub, which is NAME or OWNER/NAME"),
+    ],
+)
+def test_what_cannot_be_on_the_hub_is_not_asked_for(tmp_path, monkeypatch, name, reason):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FlavaImageCodebook, "from_pretrained", lambda path: pytest.fail(f"asked for {path}"))
+    with pytest.raises(CheckpointError) as error:
+        _dvae(name)
+    assert str(error.value).startswith(f"no folder '{name}' ({reason}). Give a folder with config.json")
+
+
+def test_the_hub_is_asked_for_what_it_may_hold(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(path):
+        asked.append(path)
+        raise OSError("no connection.\nSee the manual.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FlavaImageCodebook, "from_pretrained", refuse)
+    for name in ("facebook/flava-image-codebook", "codebook"):
+        with pytest.raises(CheckpointError, match=r"See the manual\. Give a folder") as error:
+            _dvae(name)
+        assert ".." not in str(error.value)
+    assert asked == ["facebook/flava-image-codebook", "codebook"]
 
 
 def _blobs(count=60):

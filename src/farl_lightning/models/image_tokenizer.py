@@ -156,24 +156,44 @@ def _load_codebook(path: str) -> nn.Module:
     from transformers import FlavaImageCodebook
     from transformers.utils import logging
 
-    folder = Path(path)
-    if path.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
-        raise CheckpointError(f"no folder '{path}'; a codebook folder holds config.json and model.safetensors")
-    if folder.expanduser().is_dir():
-        path = str(folder.expanduser())
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and (reason := _no_hub_id(path)):
+        raise CheckpointError(f"no folder '{path}' ({reason}). {_CODEBOOK_HINT}")
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        network: nn.Module = FlavaImageCodebook.from_pretrained(path)
+        network: nn.Module = FlavaImageCodebook.from_pretrained(str(folder) if folder.is_dir() else path)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"'{path}' holds no FlavaImageCodebook: {error}. Give a folder with config.json and model.safetensors, or "
-            "a hub id such as facebook/flava-image-codebook; without a download, KMeansTokens is the target to use"
+            f"'{path}' holds no FlavaImageCodebook: {str(error).strip().rstrip('.')}. {_CODEBOOK_HINT}"
         ) from error
     finally:
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return network
+
+
+_CODEBOOK_HINT = (
+    "Give a folder with config.json and model.safetensors, or a hub id such as facebook/flava-image-codebook; without "
+    "a download, KMeansTokens is the target to use"
+)
+
+
+def _no_hub_id(path: str) -> str:
+    """Return why a path cannot mean a repository of the hub, before half a minute is spent on asking; else nothing."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
+
+    parent = Path(path).expanduser().parent
+    if Path(path).is_absolute() or path.startswith((".", "~")):
+        return "a path"
+    if parent != Path() and parent.is_dir():
+        return f"a path, since there is a folder '{parent}'"
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return "and no id of the hub, which is NAME or OWNER/NAME"
+    return ""
 
 
 class KMeansTokens(ImageTarget):

@@ -29,6 +29,21 @@ class Spread(Objective):
         return ObjectiveResult((mean.square().sum() - self.margin).relu(), {"length": mean.norm().detach()})
 
 
+class Uniform(Objective):
+    """The least that an objective can be."""
+
+    needs = frozenset({"image"})
+
+    def forward(self, outputs, batch):
+        return ObjectiveResult(torch.pdist(nn.functional.normalize(outputs.image_features, dim=-1)).mean())
+
+
+def test_an_objective_need_not_log_anything():
+    result = _model(uniform=Uniform(weight=0.5))(_batch())
+    assert result.results["uniform"].logs == {}
+    assert torch.equal(result.loss, 0.5 * result.results["uniform"].loss)
+
+
 def _batch(count=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     text = torch.randint(1, 400, (count, 77), generator=generator)

@@ -27,8 +27,8 @@ class ObjectiveResult(NamedTuple):
     """
 
     loss: Tensor
-    logs: dict[str, Tensor]
-    details: dict[str, Tensor] = {}  # noqa: RUF012 (a default of a named tuple; nobody writes into it)
+    logs: dict[str, Tensor] = {}  # noqa: RUF012 (defaults of a named tuple; nobody writes into them)
+    details: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class Objective(nn.Module, Configurable):

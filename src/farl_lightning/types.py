@@ -49,6 +49,19 @@ class PretrainBatch(TypedDict, total=False):
     """What was skipped on the way to this batch."""
 
 
+class FeatureBatch(TypedDict, total=False):
+    """What ``predict`` makes of a batch. Only ``key`` and ``image_features`` are always there."""
+
+    key: list[str]
+    """The name of each sample."""
+    image_features: Tensor
+    """(B, E) float32 of length 1."""
+    text_features: Tensor
+    """(B, E) float32 of length 1, of the captions in ``text``."""
+    valid: Tensor
+    """(B,) bool: False marks what does not count, as in :class:`PretrainBatch`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FaceSpec:
     """What a model must know of the faces it was trained on. Travels inside checkpoints and exports.

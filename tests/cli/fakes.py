@@ -99,6 +99,9 @@ class FakeTask(L.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.log("test/loss", self._loss(batch))
 
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, object]:
+        return {"key": batch["key"], "image_features": self.model["tower"](batch["image"].flatten(1)[:, :4])}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.model["tower"].parameters(), self.optim.lr)
 
@@ -125,4 +128,4 @@ class FakeData(L.LightningDataModule):
         ]
         return DataLoader(samples, batch_size=self.hparams["batch_size"])
 
-    train_dataloader = val_dataloader = test_dataloader = _loader
+    train_dataloader = val_dataloader = test_dataloader = predict_dataloader = _loader

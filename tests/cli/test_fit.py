@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 import yaml
+
+from farl_lightning.cli.trainer import FarlTrainer
 
 
 def test_what_a_run_prints_is_worth_reading(run):
@@ -118,6 +122,33 @@ def test_evaluation_without_a_checkpoint(run, here, verb):
     assert not (here / "runs/fake/version_0/config.yaml").exists()
     results = json.loads((here / "runs/fake/version_0/results.json").read_text())
     assert list(results) == [verb]
+
+
+def test_predict_writes_features_beside_the_run(run, here, last):
+    status, out, err = run("predict", "--ckpt_path", last)
+    assert status == 0, err
+    path = here / "runs/fake/version_0/features.npz"
+    assert f"features  {path}\n          8 images, 0 with captions; 4 numbers each\n" in out
+    with np.load(path, allow_pickle=False) as features:
+        assert features["key"].tolist() == [f"k{i}" for i in range(8)]
+        assert features["image_features"].shape == (8, 4)
+    assert sorted(path.name for path in here.iterdir()) == ["fake.yaml", "runs"]
+
+
+def test_predictions_are_not_piled_up(run, here, monkeypatch):
+    kept = []
+    predict = FarlTrainer.predict
+
+    @functools.wraps(predict)  # jsonargparse reads the arguments
+    def spy(self, *args, **kwargs):
+        kept.append(kwargs["return_predictions"])
+        return predict(self, *args, **kwargs)
+
+    monkeypatch.setattr(FarlTrainer, "predict", spy)
+    writer = "--trainer.callbacks=[FeatureWriter]"
+    assert run("predict", "--config", "fake", writer)[0] == 0
+    assert kept == [False]
+    assert (here / "runs/fake/version_0/features.npz").is_file()
 
 
 def test_the_bar_counts_epochs_without_a_last_one():

@@ -84,6 +84,16 @@ def test_test_shards_default_to_validation(fake):
     assert data.val_dataloader() == []
 
 
+def test_predict_reads_what_test_reads(fake):
+    data = module(fake, val_shards=str(fake.folder))
+    data.setup("predict")
+    batches = list(data.predict_dataloader())
+    rows = [row for batch in batches for row in zip(batch["key"], batch["valid"].tolist(), strict=True)]
+    assert [key for key, valid in rows if valid] == fake.keys
+    with pytest.raises(ConfigError, match=r"predict reads data\.test_shards, or else data\.val_shards"):
+        module(fake).predict_dataloader()
+
+
 def test_without_validation(fake):
     data = module(fake)
     data.setup("fit")

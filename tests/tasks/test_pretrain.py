@@ -326,3 +326,41 @@ def test_caption_similarity_is_the_cosine():
     expected = torch.cosine_similarity(outputs.image_features[2], outputs.text_features[1], dim=0)
     torch.testing.assert_close(similarity[2, 1], expected)
     assert task.caption_similarity({"image": batch["image"]}) is None
+
+
+def test_features_have_length_one_and_texts_where_there_are_any():
+    task = tiny.task().eval()
+    pairs = tiny.Pairs(4, False)
+    batch = tiny.collate_pretrain([pairs[i] for i in range(4)])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = task.predict_step(batch)
+    assert found["key"] == batch["key"]
+    assert found["valid"].all()
+    for name in ("image_features", "text_features"):
+        assert found[name].dtype == torch.float32
+        assert torch.allclose(found[name].norm(dim=1), torch.ones(4), atol=1e-6)
+    outputs = task.model.clip(batch["image"], batch["text"])
+    images, texts = task(batch["image"], batch["text"])
+    assert torch.allclose(images * outputs.image_features.norm(dim=1, keepdim=True), outputs.image_features, atol=1e-6)
+    assert torch.allclose(texts * outputs.text_features.norm(dim=1, keepdim=True), outputs.text_features, atol=1e-6)
+    assert task(batch["image"])[1] is None
+    assert set(task.predict_step({"image": batch["image"], "key": batch["key"]})) == {"key", "image_features"}
+    config = tiny.config()
+    config.text = None
+    alone = PretrainTask(config, {"masked_image": MaskedImage(target=PixelTarget())})
+    assert "text_features" not in alone.predict_step(batch)
+
+
+def test_predict_initialises_from_weights_and_checks_the_geometry(tmp_path):
+    class Faces(tiny.TinyData):
+        predict_dataloader = tiny.TinyData.val_dataloader
+
+    source = tiny.task()
+    save_farl(tmp_path / "farl.pth", source.model.clip)
+    torch.manual_seed(1)
+    task = PretrainTask(tiny.config(), tiny.farl(), weights=str(tmp_path / "farl.pth"))
+    batches = tiny.trainer(tmp_path).predict(task, datamodule=Faces())
+    expected = source(tiny.Pairs(8, False).images)[0]
+    assert torch.allclose(torch.cat([batch["image_features"] for batch in batches]), expected, atol=1e-6)
+    with pytest.raises(ConfigError, match="the data makes images of 40 x 40"):
+        tiny.trainer(tmp_path).predict(tiny.task(), datamodule=Faces(image_size=40))

@@ -12,7 +12,7 @@ with a model
   fit         train
   validate    evaluate on the validation split
   test        evaluate on the test split
-  predict     run on new data
+  predict     write the features of images and captions, features.npz
   check       build everything, take one step on two samples: sizes, memory, learning rates, batch
   preview     draw the first training batch after augmentation as one picture
 
@@ -27,7 +27,7 @@ _SUMMARY = {
     "fit": "Train.",
     "validate": "Evaluate on the validation split.",
     "test": "Evaluate on the test split.",
-    "predict": "Run on new data.",
+    "predict": "Write the features of images and captions, features.npz, beside the checkpoint's run.",
     "check": "Build everything, take one training step on two samples, print what a run would need.",
     "preview": "Draw the first training batch after augmentation as one picture.",
 }

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
+from farl_lightning.callbacks.features import FeatureWriter
 from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.cli.arguments import Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import Difference, SavedRun, differences
@@ -166,8 +167,8 @@ class FarlCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer.
 
-        ``check`` and ``preview`` take one process and write no run folder; evaluation writes its results, into the
-        folder of the checkpoint's run unless a logger makes another.
+        ``check`` and ``preview`` take one process and write no run folder; evaluation writes its results (``predict``
+        its features), into the folder of the checkpoint's run unless a logger makes another.
 
         Args:
             **kwargs: Arguments of the trainer that win over the config.
@@ -180,6 +181,9 @@ class FarlCLI(LightningCLI):
         if self.settings.verb in ("validate", "test"):
             added += [] if any(isinstance(callback, ResultsWriter) for callback in callbacks) else [ResultsWriter()]
             given["verbose"] = False  # the table of results says it, with baselines
+        if self.settings.verb == "predict":
+            added += [] if any(isinstance(callback, FeatureWriter) for callback in callbacks) else [FeatureWriter()]
+            given["return_predictions"] = False  # nobody takes them; they would pile up
         if self.settings.verb in _EVALUATION and given.trainer.default_root_dir is None:
             kwargs = {"default_root_dir": _run_folder(self.saved), **kwargs}
         self.trainer_defaults["callbacks"] = added

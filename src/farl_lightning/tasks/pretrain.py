@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -19,7 +20,7 @@ from farl_lightning.objectives import Contrastive, MaskedImage, Objective, Pretr
 from farl_lightning.tasks.base import BaseTask
 from farl_lightning.tasks.evaluation import PretrainEvaluation, known_prompts, masked_image_objectives
 from farl_lightning.tasks.optim import OptimConfig
-from farl_lightning.types import FaceSpec, PretrainBatch
+from farl_lightning.types import FaceSpec, FeatureBatch, PretrainBatch
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ class PretrainTask(BaseTask):
         self._initialise()
 
     @override
+    def on_predict_start(self) -> None:
+        """Load weights, unless a checkpoint has been loaded."""
+        self._initialise()
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that weights come from a checkpoint, and take its face specification."""
         super().on_load_checkpoint(checkpoint)
@@ -162,6 +168,43 @@ class PretrainTask(BaseTask):
         for objective in needing:
             state = {name: value.cpu() for name, value in objective.state_dict().items()}
             objective.load_state_dict(self.trainer.strategy.broadcast(state))
+
+    @override
+    def forward(self, images: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encode faces, and captions where there are any, so that products of features are cosines.
+
+        Args:
+            images: (B, 3, H, W), normalised as the task's ``spec`` says.
+            text: (T, L) int64 token ids.
+
+        Returns:
+            (B, E) features of the images and (T, E) of the captions, or None without captions; float32, of length 1.
+
+        Raises:
+            ConfigError: If captions come without a text tower.
+        """
+        outputs = self.model.clip(images, text)
+        texts = None if text is None else F.normalize(outputs.text_features.float(), dim=-1)
+        return F.normalize(outputs.image_features.float(), dim=-1), texts
+
+    @override
+    def predict_step(self, batch: PretrainBatch, batch_idx: int = 0, dataloader_idx: int = 0) -> FeatureBatch:
+        """Return the features of a batch, those of captions where there are captions and a text tower.
+
+        Args:
+            batch: With ``image`` and ``key``; ``text`` and ``valid`` are used where they are there.
+            batch_idx: Its number.
+            dataloader_idx: Number of its loader.
+        """
+        del batch_idx, dataloader_idx
+        self._check_geometry(batch)
+        images, texts = self(batch["image"], batch.get("text") if self.model.clip.text_encoder is not None else None)
+        found: FeatureBatch = {"key": batch["key"], "image_features": images}
+        if texts is not None:
+            found["text_features"] = texts
+        if "valid" in batch:
+            found["valid"] = batch["valid"]
+        return found
 
     @override
     def _step(self, batch: PretrainBatch, batch_idx: int, stage: str) -> Tensor:
@@ -227,9 +270,8 @@ class PretrainTask(BaseTask):
         """
         if "text" not in batch or self.model.clip.text_encoder is None:
             return None
-        outputs = self.model.clip(batch["image"], batch["text"])
-        images, texts = F.normalize(outputs.image_features, dim=-1), F.normalize(outputs.text_features, dim=-1)
-        return images @ texts.T
+        images, texts = self(batch["image"], batch["text"])
+        return torch.mm(images, texts.T)
 
     def reconstruct(self, batch: PretrainBatch) -> Tensor | None:
         """Fill masked patches with what the first masked image objective guesses, for pictures.

@@ -80,6 +80,13 @@ def test_predict_writes_and_tells(tmp_path, capsys):
     assert lines[2] == "left out  1 samples: broken_image 1"
 
 
+def test_a_trial_leaves_no_file(tmp_path, capsys):
+    run = tiny.trainer(tmp_path, callbacks=[FeatureWriter()], fast_dev_run=True)
+    run.predict(tiny.task(), datamodule=Data(), return_predictions=False)
+    assert "features  not kept, this is a trial (fast_dev_run)\n          2 images" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 class Numbers(L.LightningModule):
     """Predicts something else."""
 

@@ -83,6 +83,16 @@ def test_run_writes_file_and_table(tmp_path, capsys):
     assert str(tmp_path / "results.json") in out
 
 
+def test_a_trial_prints_and_keeps_nothing(tmp_path, capsys):
+    run = tiny.trainer(tmp_path, callbacks=[ResultsWriter()], fast_dev_run=True)
+    run.fit(tiny.task(), datamodule=tiny.TinyData())
+    out = capsys.readouterr().out
+    assert "val/mim_accuracy" in out
+    assert "a trial (fast_dev_run): these numbers are not kept" in out
+    assert "results.json" not in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_time_of_a_resumed_run_adds_up():
     writer = ResultsWriter()
     writer._began -= 100  # as if it had started earlier

@@ -135,6 +135,14 @@ def test_predict_writes_features_beside_the_run(run, here, last):
     assert sorted(path.name for path in here.iterdir()) == ["fake.yaml", "runs"]
 
 
+@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+def test_a_trial_leaves_nothing_behind(run, here, last, verb):
+    before = sorted(here.rglob("*"))
+    status, _, err = run(verb, "--config", "fake", "--ckpt_path", last, "--trainer.fast_dev_run", "true")
+    assert status == 0, err
+    assert sorted(here.rglob("*")) == before
+
+
 def test_predictions_are_not_piled_up(run, here, monkeypatch):
     kept = []
     predict = FarlTrainer.predict

@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.callbacks import BasePredictionWriter
 from typing_extensions import override
 
-from farl_lightning.callbacks.run import announce, run_folder
+from farl_lightning.callbacks.run import announce, is_trial, run_folder
 from farl_lightning.errors import DataError
 from farl_lightning.types import FeatureBatch
 
@@ -26,7 +26,7 @@ class FeatureWriter(BasePredictionWriter):
     captions, ``text_features`` (N, E) float32, with NaN in rows without one. ``numpy.load`` reads them as it is, no
     pickle is inside. Rows are in the order of the data set under any number of processes, whose shares are strides of
     it (those of Lightning's samplers and of our datamodules are). Samples with ``valid`` False are left out; what the
-    data dropped is counted by reason.
+    data dropped is counted by reason. A trial (``fast_dev_run``) leaves no file.
 
     Every process keeps its rows in memory and writes a part; the first process joins the parts, so all must share the
     folder's file system.
@@ -89,11 +89,12 @@ class FeatureWriter(BasePredictionWriter):
             arrays = [_load_part(part) for part in parts]
             reasons = Counter(str(reason) for part in arrays for reason in part.pop("reasons"))
             found = join(arrays)
-            if found:
+            if found and not is_trial(trainer):
                 _save(path, found)
             for part in parts:
                 part.unlink()
-            announce(trainer, pl_module, "\n".join(_summary(path, found, reasons, pl_module)))
+            place = "not kept, this is a trial (fast_dev_run)" if is_trial(trainer) else str(path)
+            announce(trainer, pl_module, "\n".join(_summary(place, found, reasons, pl_module)))
 
 
 def rows(prediction: FeatureBatch | Mapping[str, Any], order: np.ndarray[Any, Any]) -> Arrays:
@@ -164,12 +165,12 @@ def _load_part(path: Path) -> Arrays:
         return dict(part)
 
 
-def _summary(path: Path, found: Arrays, reasons: Counter[str], pl_module: L.LightningModule) -> list[str]:
+def _summary(place: str, found: Arrays, reasons: Counter[str], pl_module: L.LightningModule) -> list[str]:
     """Say what was written, and what was left out."""
     if found:
         count, width = found["image_features"].shape
         texts = int(np.isfinite(found["text_features"]).all(axis=1).sum()) if "text_features" in found else 0
-        lines = [f"features  {path}", f"          {count} images, {texts} with captions; {width} numbers each"]
+        lines = [f"features  {place}", f"          {count} images, {texts} with captions; {width} numbers each"]
     else:
         name = type(pl_module).__name__
         lines = [f"no features were written: {name}.predict_step returned no 'key' and 'image_features'"]

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
-from farl_lightning.callbacks.run import announce, run_folder
+from farl_lightning.callbacks.run import announce, is_trial, run_folder
 
 _PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
 
@@ -25,7 +25,7 @@ class ResultsWriter(L.Callback):
     The file has one section per stage (``fit``, ``validate``, ``test``) with ``metrics`` (value; where the task
     knows it, baseline, its kind, difference and the 95 % bootstrap interval of the difference), ``epochs``, ``steps``,
     ``seconds`` (earlier parts of a resumed run included), ``checkpoint``, ``pictures``, ``settings`` (the task's
-    and the datamodule's) and ``versions``.
+    and the datamodule's) and ``versions``. A trial (``fast_dev_run``) prints the table alone.
     """
 
     def __init__(self) -> None:
@@ -74,9 +74,12 @@ class ResultsWriter(L.Callback):
             return
         section = self._section(trainer, pl_module)
         path = self._folder / "results.json"
-        merge_section(path, stage, section)
         places = {"checkpoint": section["checkpoint"], "pictures": section["pictures"], "results": path}
         lines = [f"{label:<11} {place}" for label, place in places.items() if place]
+        if is_trial(trainer):
+            lines = ["a trial (fast_dev_run): these numbers are not kept"]
+        else:
+            merge_section(path, stage, section)
         announce(trainer, pl_module, "\n".join(["", table(section["metrics"]), "", *lines]))
 
     def _section(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a run keeps its files, when it logs, and how it speaks at the end."""
+"""What kind of run it is, where it keeps its files, when it logs, and how it speaks at the end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def is_log_step(trainer: L.Trainer, batch_idx: int) -> bool:
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return every > 0 and (batch_idx + 1) % every == 0
+
+
+def is_trial(trainer: L.Trainer) -> bool:
+    """Whether a few batches only show that everything works (``fast_dev_run``): numbers of it must replace none.
+
+    Args:
+        trainer: Of the run.
+    """
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
 
 
 def run_folder(trainer: L.Trainer) -> Path:

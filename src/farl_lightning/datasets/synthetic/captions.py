@@ -14,6 +14,15 @@ _MOODS = {
     "disgust": ("looking disgusted", "with a look of disgust", "with a disgusted face"),
     "anger": ("looking angry", "with an angry face", "frowning angrily"),
 }
+_MOOD_WORDS = {
+    "neutral": "serious",
+    "happy": "smiling",
+    "sad": "sad",
+    "surprise": "surprised",
+    "fear": "scared",
+    "disgust": "disgusted",
+    "anger": "angry",
+}
 _SKIN = {
     "pale": ("pale", "very fair"),
     "light": ("light", "fair"),
@@ -75,7 +84,8 @@ class _Writer:
 
     def caption(self) -> str:
         """Draw a frame and fill it."""
-        frame = self.draws.choice((self.one_sentence, self.one_sentence, self.facts, self.keywords, self.wearing_first))
+        frames = (self.one_sentence, self.one_sentence, self.facts, self.keywords, self.wearing_first, self.brief)
+        frame = self.draws.choice(frames)
         text = " ".join(frame().split())
         return text[0].upper() + text[1:] if self.draws.chance(0.5) else text
 
@@ -104,6 +114,37 @@ class _Writer:
         wears = self.wearing_parts()
         opening = f"{wears}, " if wears else ""
         return f"{opening}{_article(self.subject())} {self.with_parts()} {self.mood()} {self.ground()}".strip()
+
+    def brief(self) -> str:
+        """A photo of a smiling woman with glasses: what prompts look like."""
+        draws, look = self.draws, self.look
+        years = self.person.age + look.years_later
+        age = "young" if years < 40 else "middle-aged" if years < 60 else draws.choice(("old", "elderly"))
+        mood = _MOOD_WORDS[EXPRESSIONS[look.expression]]
+        adult = "man" if self.person.male else "woman"
+        child = "boy" if self.person.male else "girl"
+        noun = draws.choice(("person", adult if years >= 13 else child, adult if years >= 13 else child))
+        words = [mood] * draws.chance(0.5) + [age] * draws.chance(0.4) + [noun]
+        facts = self.brief_facts()
+        first = draws.choice(range(len(facts)))
+        chosen = [facts[first], facts[(first + 1) % len(facts)]][: 1 + draws.chance(0.5)]
+        return f"{draws.choice(_SHOTS)} {_article(' '.join(words))} {' and '.join(chosen)}"
+
+    def brief_facts(self) -> list[str]:
+        """List what is there or plainly is not, a few words each."""
+        draws, look, person = self.draws, self.look, self.person
+        worn = ("wearing glasses", "with glasses", "in spectacles", "with eyeglasses")
+        facts = [
+            draws.choice(worn) if look.glasses is not None else draws.choice(("without glasses", "without eyeglasses")),
+            draws.choice(("wearing a hat", "with a hat")) if look.hat is not None else "without a hat",
+        ]
+        if person.hair_length != "bald":
+            facts.append(f"with {draws.choice(_HAIR[person.hair])} hair")
+        if person.male and person.age > 20 and look.beard in ("", "full"):
+            facts.append("with a beard" if look.beard else "with no beard")
+        if EXPRESSIONS[look.expression] != "happy":
+            facts.append("not smiling")
+        return facts
 
     def with_parts(self) -> str:
         """Join what belongs to the face: with short hair and a beard."""

@@ -3,11 +3,11 @@
 #
 # FaRL trains one vision transformer on two things at once: to match pictures with captions (image-text contrast), and
 # to guess what lies under hidden patches (masked image modelling). Here it does so on faces drawn from a seed, so there
-# is nothing to download and no GPU to wait for. At the end the model finds the caption of faces it has never seen, and
-# recognises glasses or a smile from nothing but a description.
+# is nothing to download and no GPU to wait for. At the end the model finds the captions of faces it has never
+# seen, and sorts pictures by a description in words.
 
 # %% tags=["parameters"]
-train_count = 6144  # drawn faces to train on
+train_count = 8192  # drawn faces to train on
 steps = 400  # of 64 pictures each
 val_count = 256  # faces of people that training never shows
 
@@ -48,7 +48,9 @@ data = SyntheticFacesDataModule(
     train_count=train_count,
     val_count=val_count,
     batch_size=64,
-    transform=PretrainTransformConfig(image_size=64, patch_size=16, num_masked=6, min_block=2),
+    transform=PretrainTransformConfig(
+        image_size=64, patch_size=16, num_masked=6, min_block=2, scale=(1, 1), ratio=(1, 1)
+    ),
 )
 data.setup("fit")
 batch = next(iter(data.train_dataloader()))
@@ -69,15 +71,26 @@ Image.fromarray(image_grid([list(pixels), list(hide_patches(pixels, batch["patch
 task = PretrainTask(
     clip=FaceCLIPConfig(
         embed_dim=256,
-        image=ImageEncoderConfig(image_size=64, patch_size=16, width=192, depth=6, heads=6),
+        image=ImageEncoderConfig(image_size=64, patch_size=16, width=192, depth=6, heads=4),
         text=TextEncoderConfig(width=128, depth=2, heads=4),
     ),
-    objectives={"contrastive": Contrastive(), "masked_image": MaskedImage(target=KMeansTokens(vocab_size=256))},
-    optim=OptimConfig(lr=2e-3, weight_decay=0.05, warmup_steps=min(40, steps // 2)),
-    zero_shot=["Eyeglasses", "Smiling", "Male"],
+    objectives={
+        "contrastive": Contrastive(),
+        "masked_image": MaskedImage(target=KMeansTokens(256, num_patches=4096, iterations=8)),
+    },
+    optim=OptimConfig(
+        lr=8e-4,
+        weight_decay=0.05,
+        betas=(0.9, 0.98),
+        warmup_steps=min(40, steps // 2),
+        group_lrs={"clip.logit_scale": 1e-2},
+    ),
+    zero_shot=["Black_Hair", "Eyeglasses"],
 )
 trainer = L.Trainer(
     max_steps=steps,
+    val_check_interval=steps,
+    check_val_every_n_epoch=None,
     accelerator="cpu",
     gradient_clip_val=1.0,
     logger=False,
@@ -110,17 +123,21 @@ ranked = []
 for index in shown:
     best = similarity[index].argsort(descending=True)[:5].tolist()
     texts = [(rank, other, held_out["caption"][other]) for rank, other in enumerate(best, 1)]
-    ranked.append([RankedCaption(rank, text, float(similarity[index, other]), other == index) for rank, other, text in texts])
+    ranked.append(
+        [RankedCaption(rank, text, float(similarity[index, other]), other == index) for rank, other, text in texts]
+    )
 pictures = to_pixels(held_out["image"][shown], data.spec.mean, data.spec.std)
 Image.fromarray(caption_ranking(list(pictures), ranked))
 
 # %% [markdown]
 # ## Zero-shot: a question in your own words
+#
+# Colours are learned first. Glasses, smiles and other shapes need a longer run than this one.
 
 # %%
 from farl_lightning import Tokenizer
 
-words = ["a person wearing glasses", "a person without glasses"]
+words = ["a person with black hair", "a person with white hair"]
 with torch.no_grad():
     outputs = task.model.clip(held_out["image"], Tokenizer()(words))
 images = torch.nn.functional.normalize(outputs.image_features, dim=-1)

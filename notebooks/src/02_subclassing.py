@@ -52,6 +52,7 @@ Path("mine.yaml").write_text(f"""
 # FaRL in miniature, with features spread over the sphere.
 trainer:
   max_steps: {steps}
+  val_check_interval: {steps}
   enable_progress_bar: false
 model:
   init_args:
@@ -59,6 +60,8 @@ model:
       uniformity:
         class_path: my_objectives.Uniformity
         init_args: {{weight: 0.1}}
+    optim:
+      warmup_steps: {steps // 4}
 data:
   init_args:
     train_count: {train_count}
@@ -67,7 +70,8 @@ data:
 # %%
 from farl_lightning.cli import main
 
-main(["fit", "--config", "pretrain.yaml", "--config", "mine.yaml", "--trainer.logger.init_args.name", "mine"])
+status = main(["fit", "--config", "pretrain.yaml", "--config", "mine.yaml", "--trainer.logger.init_args.name", "mine"])
+assert status == 0
 
 # %%
 import json
@@ -137,6 +141,8 @@ data = SyntheticFacesDataModule(**settings)
 task = AttributeHeadTask(str(run / "checkpoints" / "last.ckpt"), "Wearing_Hat", OptimConfig(lr=3e-2, weight_decay=0.0))
 trainer = L.Trainer(
     max_steps=head_steps,
+    val_check_interval=head_steps,
+    check_val_every_n_epoch=None,
     accelerator="cpu",
     logger=False,
     enable_checkpointing=False,

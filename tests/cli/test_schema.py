@@ -93,7 +93,7 @@ def test_required_arguments_are_named(here):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("nothere.Task", "No module named 'nothere'. Modules are looked up in the current folder too."),
+        ("nothere.Zyxwvut", "No module named 'nothere'. Modules are looked up in the current folder too."),
         ("elsewhere.FakeTask", "Did you mean 'tests.cli.fakes.FakeTask'?"),
         ("tests.cli.fakes.FakeTsk", "has no class 'FakeTsk'. Did you mean 'FakeTask'?"),
         ("tests.cli.fakes.FakeData", "class 'tests.cli.fakes.FakeData' is no LightningModule"),

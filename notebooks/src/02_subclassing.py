@@ -44,8 +44,9 @@ class Uniformity(Objective):
 # %% [markdown]
 # ## A YAML file of your own
 #
-# The shipped config is laid under yours. Names of new objectives become metric names; weights and all other settings
-# can still be changed on the command line.
+# The shipped config is laid under yours. A dictionary replaces the one below it, so all objectives are named here;
+# their names become metric names. On the command line, `--model.objectives.uniformity my_objectives.Uniformity` adds one
+# to those of the config.
 
 # %%
 Path("mine.yaml").write_text(f"""
@@ -57,6 +58,11 @@ trainer:
 model:
   init_args:
     objectives:
+      contrastive: {{class_path: Contrastive}}
+      masked_image:
+        class_path: MaskedImage
+        init_args:
+          target: {{class_path: KMeansTokens, init_args: {{vocab_size: 256, num_patches: 4096, iterations: 8}}}}
       uniformity:
         class_path: my_objectives.Uniformity
         init_args: {{weight: 0.1}}

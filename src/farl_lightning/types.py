@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from farl_lightning.errors import ConfigError
 
 if TYPE_CHECKING:  # this module stays importable in milliseconds
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -60,6 +62,69 @@ class FeatureBatch(TypedDict, total=False):
     """(B, E) float32 of length 1, of the captions in ``text``."""
     valid: Tensor
     """(B,) bool: False marks what does not count, as in :class:`PretrainBatch`."""
+
+
+class FaceBatch(TypedDict, total=False):
+    """A batch of single faces with dense labels. Only ``image`` and ``key`` are always there.
+
+    "Crop" pixels are those of ``image``, "source" pixels those of the picture as stored, upright. Pixel centres lie at
+    integers in both.
+    """
+
+    image: Tensor
+    """(B, 3, S, S) float32, normalised with the mean and std of the ``FaceSpec``."""
+    mask: Tensor
+    """(B, S, S) int64 parsing labels of the crop, 255 = ignore."""
+    landmarks: Tensor
+    """(B, N, 2) float32, xy in crop pixels; points may lie outside the crop."""
+    visible: Tensor
+    """(B, N) bool; False marks a landmark that its dataset calls hidden."""
+    matrix: Tensor
+    """(B, 3, 3) float32, source to crop pixels, before the tanh warp of the ``FaceSpec``."""
+    size: Tensor
+    """(B, 2) int64, height and width of the source picture."""
+    source_mask: list[Tensor]
+    """Evaluation only: for each picture the (H, W) uint8 labels in source pixels, 255 = ignore."""
+    source_landmarks: Tensor
+    """(B, N, 2) float32, evaluation only: the landmarks in source pixels."""
+    box: Tensor
+    """(B, 4) float32 left, top, right, bottom in source pixels: the box that errors are normalised by; nan = none."""
+    subsets: list[tuple[str, ...]]
+    """Evaluation only: names of the dataset's subsets that each picture belongs to."""
+    valid: Tensor
+    """(B,) bool, evaluation only: False marks a repeat or a skipped sample, which no metric may count."""
+    key: list[str]
+    """The name of each sample, unique in its dataset."""
+    dropped: list[Drop]
+    """What was skipped on the way to this batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceRecord:
+    """One picture of one face as its dataset stores it, in source pixels: what dense transforms start from.
+
+    Attributes:
+        key: Name of the sample, unique in its dataset.
+        image: (H, W, 3) uint8 RGB, upright.
+        mask: (H, W) uint8 parsing labels, 255 = ignore.
+        landmarks: (N, 2) float32 xy, pixel centres at integers.
+        visible: (N,) bool; None means all.
+        points: (5, 2) float32 eye centres, nose tip, mouth corners, from the image's left to its right: what an aligned
+            crop is fitted to.
+        box: Left, top, right, bottom in pixels: what a box crop stretches over the network's input.
+        error_box: Left, top, right, bottom in pixels that landmark errors are normalised by; None takes ``box``.
+        subsets: Names of the dataset's subsets that the picture belongs to.
+    """
+
+    key: str
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8] | None = None
+    landmarks: npt.NDArray[np.float32] | None = None
+    visible: npt.NDArray[np.bool_] | None = None
+    points: npt.NDArray[np.float32] | None = None
+    box: tuple[float, float, float, float] | None = None
+    error_box: tuple[float, float, float, float] | None = None
+    subsets: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

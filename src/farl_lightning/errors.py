@@ -6,6 +6,10 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farl_lightning.types import Drop
 
 
 class FarlError(Exception):
@@ -30,6 +34,34 @@ class CheckpointError(FarlError, RuntimeError):
 
 class MissingDependencyError(FarlError, ImportError):
     """An optional package that is not installed."""
+
+
+class BadSample(Exception):
+    """A sample that cannot be used. Never ends a run: whoever reads samples counts it and goes on.
+
+    Args:
+        reason: A constant of :mod:`farl_lightning.datasets.bad_sample` or :mod:`farl_lightning.transforms.decode`.
+        detail: What exactly was wrong, in a few words.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadSample], tuple[str, str]]:
+        """Pickle by both arguments, so that it crosses process borders."""
+        return type(self), (self.reason, self.detail)
+
+    def to_drop(self, key: str) -> Drop:
+        """Return the entry of the drop report.
+
+        Args:
+            key: Name of the sample or shard.
+        """
+        from farl_lightning.types import Drop
+
+        return Drop(key=key, reason=self.reason, detail=self.detail[:200])
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from farl_lightning.types import Drop
+from farl_lightning.errors import BadSample as BadSample
+from farl_lightning.transforms.decode import BROKEN_IMAGE as BROKEN_IMAGE
+from farl_lightning.transforms.decode import HUGE_IMAGE as HUGE_IMAGE
+from farl_lightning.transforms.decode import NOT_AN_IMAGE as NOT_AN_IMAGE
+from farl_lightning.transforms.decode import SMALL_IMAGE as SMALL_IMAGE
 
-# the picture
-NOT_AN_IMAGE = "not_an_image"
-"""Bytes that no decoder recognises."""
-BROKEN_IMAGE = "broken_image"
-"""A picture that begins well and cannot be decoded to its end."""
-HUGE_IMAGE = "huge_image"
-"""More pixels than the limit; refused before anything is decoded."""
-SMALL_IMAGE = "small_image"
-"""A picture below the minimum side."""
+# the picture: what the decoder says (imported above), and
 MISSING_IMAGE = "missing_image"
 """A sample without an image file."""
+
+# the labels of dense tasks
+MISSING_ANNOTATION = "missing_annotation"
+"""A picture without the label map, the landmarks or the box that its dataset promises."""
+BROKEN_ANNOTATION = "broken_annotation"
+"""An annotation that cannot be read, or with another number of values than its dataset has."""
+UNKNOWN_LABEL = "unknown_label"
+"""A label map with ids that its dataset does not have."""
+MASK_SIZE = "mask_size"
+"""A label map of another size than its picture."""
+BAD_LANDMARKS = "bad_landmarks"
+"""Landmarks that are not finite."""
+NO_CROP = "no_crop"
+"""No crop can be cut: coincident points, a box without area, a face outside of its picture."""
 
 # the caption
 MISSING_CAPTION = "missing_caption"
@@ -48,29 +58,3 @@ SHARD_UNREADABLE = "shard_unreadable"
 
 SHARD_REASONS = frozenset({SHARD_TRUNCATED, SHARD_EMPTY, SHARD_MISSING, SHARD_UNREADABLE})
 """Reasons that concern a whole shard; the others concern one sample."""
-
-
-class BadSample(Exception):
-    """A sample that cannot be used. Never ends a run: whoever reads samples counts it and goes on.
-
-    Args:
-        reason: One of this module's constants.
-        detail: What exactly was wrong, in a few words.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[BadSample], tuple[str, str]]:
-        """Pickle by both arguments, so that it crosses process borders."""
-        return type(self), (self.reason, self.detail)
-
-    def to_drop(self, key: str) -> Drop:
-        """Return the entry of the drop report.
-
-        Args:
-            key: Name of the sample or shard.
-        """
-        return Drop(key=key, reason=self.reason, detail=self.detail[:200])

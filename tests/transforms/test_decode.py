@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farl_lightning.datasets import decode
-from farl_lightning.datasets.bad_sample import BROKEN_IMAGE, HUGE_IMAGE, NOT_AN_IMAGE, SMALL_IMAGE, BadSample
-from farl_lightning.datasets.decode import EncodedImage, decode_image
+from farl_lightning.errors import BadSample
+from farl_lightning.transforms import decode
+from farl_lightning.transforms.decode import (
+    BROKEN_IMAGE,
+    HUGE_IMAGE,
+    NOT_AN_IMAGE,
+    SMALL_IMAGE,
+    EncodedImage,
+    decode_image,
+)
 from farl_lightning.transforms.pretrain import PretrainTransform, PretrainTransformConfig
 from tests.shared import SHARED, needs_shared
 

@@ -6,6 +6,8 @@ from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
     "DetectionTable": "farl_lightning.datasets.detections",
+    "FaceDataset": "farl_lightning.datasets.faces",
+    "FaceSubset": "farl_lightning.datasets.faces",
     "LaionFace": "farl_lightning.datasets.laion_face",
     "ShardStream": "farl_lightning.datasets.stream",
     "SyntheticFace": "farl_lightning.datasets.synthetic",

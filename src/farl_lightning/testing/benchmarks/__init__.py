@@ -1,0 +1,15 @@
+"""Fake benchmark folders in each dataset's native layout, drawn so that the truth is known."""
+
+from __future__ import annotations
+
+from farl_lightning import lazy_names
+
+_PUBLIC: dict[str, str] = {
+    "draw_faces": "farl_lightning.testing.benchmarks.common",
+    "save_jpeg": "farl_lightning.testing.benchmarks.common",
+    "save_mask": "farl_lightning.testing.benchmarks.common",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above
+
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -107,6 +107,8 @@ def test_unknown_length_is_an_error_only_where_it_matters():
         ({"warmup_steps": 1, "warmup_ratio": 0.1}, "not both"),
         ({"schedule": "multistep"}, "needs milestones"),
         ({"milestones": (1.5,)}, "shares below 1 or whole steps"),
+        ({"milestones": (1.5,), "milestones_in": "epochs"}, "shares below 1 or whole epochs"),
+        ({"milestones_in": "epoch"}, "Did you mean 'epochs'"),
         ({"layer_decay": 0.0}, "layer_decay"),
         ({"group_lrs": {"head": -1.0}}, r"group_lrs\['head'\] is -1.0"),
         ({"group_lrs": {"(": 1.0}}, "not a regular expression"),
@@ -158,11 +160,32 @@ def test_group_learning_rates_keep_their_ratio_along_the_schedule():
 
 
 def test_a_group_that_matches_nothing_is_an_error():
-    with pytest.raises(ConfigError, match=r"'encodr' matches no trainable.*'encoder'"):
+    with pytest.raises(ConfigError, match=r"'encodr' matches no parameter.*'encoder'"):
         parameter_groups(Toy(), OptimConfig(group_lrs={"encodr": 1.0}))
     frozen = nn.Linear(1, 1).requires_grad_(False)
     with pytest.raises(ConfigError, match="no trainable parameter"):
         parameter_groups(frozen, OptimConfig())
+
+
+def test_a_frozen_group_keeps_its_rate_for_other_runs():
+    model = Toy()
+    model.encoder.requires_grad_(False)
+    groups = parameter_groups(model, OptimConfig(group_lrs={"encoder": 1e-4}))
+    assert {group["name"] for group in groups} == {"base", "base/no_decay"}
+
+
+def test_everything_is_decayed_when_asked_for():
+    groups = parameter_groups(Toy(), OptimConfig(weight_decay=0.1, decay_all=True))
+    assert [group["weight_decay"] for group in groups] == [0.1]
+
+
+def test_milestones_in_epochs():
+    config = OptimConfig(lr=1.0, schedule="multistep", milestones=(2, 0.9), milestones_in="epochs")
+    assert config.in_steps(2.5).milestones == (6, 0.9)  # an epoch of five batches, two per step
+    assert rates(config.in_steps(3), 10) == pytest.approx([1.0] * 6 + [0.1] * 3 + [0.01])
+    assert OptimConfig(schedule="multistep", milestones=(2,)).in_steps(math.inf).milestones == (2,)
+    with pytest.raises(ConfigError, match="milestones_in 'epochs' needs to know how long the run is"):
+        config.in_steps(math.inf)
 
 
 def test_optimizers():

@@ -131,6 +131,7 @@ class BaseTask(Configurable, L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         # Lightning keeps the number of batches given, or a bool
         optim = self.optim.fitted_to(steps) if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
+        optim = optim.in_steps(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         # a gradient scaler cannot clip before a fused optimiser, which un-scales inside its step
         optimizer = build_optimizer(self.model, optim, fused=self.trainer.precision != "16-mixed")
         schedule = build_schedule(optimizer, optim, steps)

@@ -15,19 +15,25 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from farl_lightning.errors import ConfigError, did_you_mean
 
-_CHOICES = {"optimizer": ("adamw", "sgd"), "schedule": ("cosine", "multistep", "constant")}
+_CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "multistep", "constant"),
+    "milestones_in": ("steps", "epochs"),
+}
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and learning-rate schedule; every schedule counts optimiser steps, never epochs.
+    """Optimiser and learning-rate schedule; every schedule moves with optimiser steps.
 
-    Biases, norms, class, mask and position embeddings, the token embedding and the logit scale are not decayed.
+    Biases, norms, class, mask and position embeddings, the token embedding and the logit scale are not decayed, unless
+    ``decay_all`` is set.
 
     Attributes:
         optimizer: ``"adamw"`` (decoupled weight decay) or ``"sgd"`` (with Nesterov momentum).
         lr: Base learning rate, reached at the end of the warm-up.
         weight_decay: Weight decay of matrices and convolution kernels.
+        decay_all: Decay every parameter, as FaRL's downstream tasks do (with 1e-5).
         betas: Averaging coefficients of AdamW.
         eps: Term added to AdamW's denominator.
         momentum: Momentum of SGD.
@@ -37,7 +43,8 @@ class OptimConfig:
         warmup_ratio: The warm-up as a share of all steps, in [0, 1).
         min_lr: Last learning rate of the cosine, for the base rate; other groups keep their ratio to the base.
         start_lr: Learning rate of the very first step when there is a warm-up; other groups as above.
-        milestones: Where ``"multistep"`` decays: below 1 a share of all steps, otherwise a step.
+        milestones: Where ``"multistep"`` decays: below 1 a share of all steps, otherwise a step or an epoch.
+        milestones_in: Whether milestones of 1 and more count ``"steps"`` or ``"epochs"``.
         gamma: Factor at each milestone.
         layer_decay: The learning rate of each layer of an encoder is this times that of the layer above it; 1 is
             the same rate everywhere (BEiT, https://arxiv.org/abs/2106.08254, fine-tunes with 0.65).
@@ -51,6 +58,7 @@ class OptimConfig:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
+    decay_all: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     momentum: float = 0.9
@@ -60,6 +68,7 @@ class OptimConfig:
     min_lr: float = 0.0
     start_lr: float = 1e-6
     milestones: tuple[float, ...] = ()
+    milestones_in: Literal["steps", "epochs"] = "steps"
     gamma: float = 0.1
     layer_decay: float = 1.0
     group_lrs: dict[str, float] = field(default_factory=dict)
@@ -96,7 +105,7 @@ class OptimConfig:
             ("warmup_ratio", self.warmup_ratio, 0 <= (self.warmup_ratio or 0) < 1, "in [0, 1)"),
             ("min_lr", self.min_lr, 0 <= self.min_lr <= self.lr, f"from 0 to lr ({self.lr:g})"),
             ("start_lr", self.start_lr, self.start_lr >= 0, "0 or more"),
-            ("milestones", self.milestones, milestones, "shares below 1 or whole steps"),
+            ("milestones", self.milestones, milestones, f"shares below 1 or whole {self.milestones_in}"),
             ("gamma", self.gamma, 0 < self.gamma <= 1, "in (0, 1]"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "in (0, 1]"),
         ]
@@ -128,6 +137,22 @@ class OptimConfig:
         if warmup < max(1, total_steps):
             return self
         return replace(self, warmup_steps=max(0, int(total_steps) - 1), warmup_ratio=None)
+
+    def in_steps(self, steps_per_epoch: float) -> OptimConfig:
+        """Return these settings with milestones that count steps.
+
+        Args:
+            steps_per_epoch: Optimiser steps of one pass over the training data; a part of a step counts as one.
+
+        Raises:
+            ConfigError: If milestones are epochs whose length is unknown.
+        """
+        if self.milestones_in == "steps":
+            return self
+        steps = _known(steps_per_epoch, "optim.milestones_in 'epochs'")
+        steps += steps < steps_per_epoch
+        milestones = tuple(m if m < 1 else m * steps for m in self.milestones)
+        return replace(self, milestones=milestones, milestones_in="steps")
 
 
 def _regex_problem(pattern: str) -> str:
@@ -251,13 +276,14 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
         matched key of ``group_lrs`` or ``base``, then the layer, then ``no_decay`` where that holds.
 
     Raises:
-        ConfigError: If nothing is trainable, or a key of ``group_lrs`` matches no parameter.
+        ConfigError: If nothing is trainable, or a key of ``group_lrs`` matches no parameter, be it frozen or not.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not named:
         raise ConfigError("the model has no trainable parameter; nothing is left to optimise")
-    _check_keys_match(config, [name for name, _ in named])
-    scales, no_decay = layer_scales(model, config.layer_decay), no_decay_names(model)
+    _check_keys_match(config, [name for name, _ in model.named_parameters()])
+    scales = layer_scales(model, config.layer_decay)
+    no_decay = set() if config.decay_all else no_decay_names(model)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
         key = next((pattern for pattern in config.group_lrs if re.match(pattern, name)), None)
@@ -277,7 +303,7 @@ def _check_keys_match(config: OptimConfig, names: list[str]) -> None:
         if not any(re.match(key, name) for name in names):
             prefixes = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(2)}
             raise ConfigError(
-                f"optim.group_lrs key '{key}' matches no trainable parameter. {did_you_mean(key, prefixes)}"
+                f"optim.group_lrs key '{key}' matches no parameter. {did_you_mean(key, prefixes)}"
             )
 
 

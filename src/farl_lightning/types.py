@@ -99,6 +99,21 @@ class FaceBatch(TypedDict, total=False):
     """What was skipped on the way to this batch."""
 
 
+class FacePrediction(TypedDict, total=False):
+    """What ``predict`` makes of a batch of face crops, in source pixels. Only ``key`` is always there."""
+
+    key: list[str]
+    """The name of each sample."""
+    labels: list[Tensor]
+    """For each face (H, W) uint8 parsing labels of its whole source picture; background where its crop does not reach."""
+    landmarks: Tensor
+    """(B, N, 2) float32 xy in source pixels."""
+    confidence: Tensor
+    """(B, N) float32 in [0, 1]: the highest value of each landmark's heatmap."""
+    valid: Tensor
+    """(B,) bool: False marks what does not count, as in :class:`FaceBatch`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FaceRecord:
     """One picture of one face as its dataset stores it, in source pixels: what dense transforms start from.
@@ -140,6 +155,7 @@ class FaceSpec:
         template: Five target points (x, y) on [-1, 1] of an aligned crop: eyes, nose, mouth corners,
             in the order in which they lie from the image's left to its right.
         warp_factor: Factor of the tanh warp; 0 is a plain affine crop.
+        zoom: Scale of the crop about its centre, after the crop rule; below 1 shows more around the face.
         classes: Names of the parsing classes, by label id.
         class_flips: Pairs of label ids that a horizontal flip exchanges.
         num_landmarks: Number of landmarks, 0 when there are none.
@@ -154,6 +170,7 @@ class FaceSpec:
     crop: str = "none"
     template: tuple[tuple[float, float], ...] = ()
     warp_factor: float = 0.0
+    zoom: float = 1.0
     classes: tuple[str, ...] = ()
     class_flips: tuple[tuple[int, int], ...] = ()
     num_landmarks: int = 0

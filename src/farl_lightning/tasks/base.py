@@ -30,6 +30,16 @@ class MetricReference(TypedDict, total=False):
     """Lower end of the 95 % bootstrap interval of the difference to the baseline."""
     high: float
     """Upper end of that interval."""
+    paper: float
+    """A published value."""
+    percent: bool
+    """Whether the published value is printed in percent."""
+    selection: str
+    """How the epoch behind the published value was chosen."""
+    mark: str
+    """``"confirmed"`` by a primary source, or ``"recalled"``."""
+    source: str
+    """Where the published value stands."""
 
 
 class BaseTask(Configurable, L.LightningModule):

@@ -68,7 +68,7 @@ class ShuffledBatches(BatchSource):
         self._dataset, self._collate = dataset, collate
         self._batch_size, self._seed, self._replica = batch_size, seed, replica
         self.batches_per_epoch = len(dataset) // self._step
-        self.fingerprint = f"map/{len(dataset)}/{seed}"
+        self.fingerprint = f"map/{len(dataset)}/{seed}{getattr(dataset, 'fingerprint', '')}"
 
     def first_positions(self, epoch: int) -> list[dict[str, Any]]:
         """Return the start of the pass that belongs to the epoch.

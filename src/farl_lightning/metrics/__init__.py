@@ -1,7 +1,19 @@
 """Metrics for torchmetrics: counted once per sample under any number of processes."""
 
+from farl_lightning.metrics.alignment import CED, LandmarkErrors, LandmarkNME
+from farl_lightning.metrics.boundary import BoundaryF1
 from farl_lightning.metrics.masked_tokens import MaskedTokenAccuracy
+from farl_lightning.metrics.parsing import ParsingF1
 from farl_lightning.metrics.retrieval import RetrievalRecall
 from farl_lightning.metrics.zero_shot import ZeroShotAttributes
 
-__all__ = ["MaskedTokenAccuracy", "RetrievalRecall", "ZeroShotAttributes"]
+__all__ = [
+    "CED",
+    "BoundaryF1",
+    "LandmarkErrors",
+    "LandmarkNME",
+    "MaskedTokenAccuracy",
+    "ParsingF1",
+    "RetrievalRecall",
+    "ZeroShotAttributes",
+]

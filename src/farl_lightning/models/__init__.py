@@ -5,10 +5,16 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "AlignmentOutput": "farl_lightning.models.dense",
+    "AttributeHead": "farl_lightning.models.heads.attributes",
     "DVAETokens": "farl_lightning.models.image_tokenizer",
+    "DenseConfig": "farl_lightning.models.config",
+    "FaceAligner": "farl_lightning.models.dense",
     "FaceCLIP": "farl_lightning.models.face_clip",
     "FaceCLIPConfig": "farl_lightning.models.config",
     "FaceCLIPOutput": "farl_lightning.models.face_clip",
+    "FaceParser": "farl_lightning.models.dense",
+    "FeaturePyramid": "farl_lightning.models.pyramid",
     "ImageEncoder": "farl_lightning.models.image_encoder",
     "ImageEncoderConfig": "farl_lightning.models.config",
     "ImageEncoderOutput": "farl_lightning.models.image_encoder",
@@ -18,6 +24,7 @@ _PUBLIC: dict[str, str] = {
     "PixelTarget": "farl_lightning.models.image_tokenizer",
     "TextEncoder": "farl_lightning.models.text_encoder",
     "TextEncoderConfig": "farl_lightning.models.config",
+    "UPerHead": "farl_lightning.models.upernet",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

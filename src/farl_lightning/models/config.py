@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -97,6 +97,66 @@ class FaceCLIPConfig:
         if values.get("text", {}) is not None:
             values["text"] = _build(TextEncoderConfig, values.get("text") or {})
         return _build(cls, values)
+
+
+def _dense_image() -> ImageEncoderConfig:
+    return ImageEncoderConfig(image_size=448)
+
+
+@dataclass
+class DenseConfig:
+    """An encoder whose patches are read at several depths, a feature pyramid and a head: parsing and alignment.
+
+    Attributes:
+        image: The encoder; crops of another size are resized to its ``image_size`` inside the network. FaRL uses 448.
+        taps: The four blocks that are read, from 0; negative ones count from the end. ``None`` for FaRL's: 3, 5, 7, 11
+            of 12 blocks; 7, 11, 15, 23 of 24; 8, 14, 20, 31 of 32; and every quarter of other depths.
+        channels: Channels inside the head.
+        dropout: Rate at which whole channels are dropped before the last layer.
+    """
+
+    image: ImageEncoderConfig = field(default_factory=_dense_image)
+    taps: tuple[int, ...] | None = None
+    channels: int = 768
+    dropout: float = 0.1
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> DenseConfig:
+        """Rebuild a configuration from plain data, as checkpoints hold it.
+
+        Args:
+            plain: Names and values; ``image`` is a dict itself.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        values = dict(plain)
+        values["image"] = _build(ImageEncoderConfig, values.get("image") or _dense_image())
+        values["taps"] = tuple(values["taps"]) if values.get("taps") is not None else None
+        return _build(cls, values)
+
+
+_FARL_TAPS = {12: (3, 5, 7, 11), 24: (7, 11, 15, 23), 32: (8, 14, 20, 31)}
+
+
+def resolve_taps(taps: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Say which blocks are read.
+
+    Args:
+        taps: Blocks, negative ones from the end; None for the usual four.
+        depth: Number of blocks.
+
+    Raises:
+        ConfigError: If there is no such block.
+    """
+    if taps is None:
+        return _FARL_TAPS.get(depth) or tuple(math.ceil(quarter * depth / 4) - 1 for quarter in range(1, 5))
+    for tap in taps:
+        if not -depth <= tap < depth:
+            raise ConfigError(f"tap {tap} does not exist; the encoder has blocks 0 to {depth - 1}")
+    if not taps:
+        raise ConfigError("taps is empty; name the blocks to be read, or leave it out (null) for the usual four")
+    return tuple(tap % depth for tap in taps)
 
 
 def _build(kind: type[T], plain: Mapping[str, Any] | T) -> T:

@@ -45,7 +45,8 @@ class ImageEncoder(nn.Module):
 
     Args:
         config: The architecture and its sizes.
-        embed_dim: Channels of the shared space.
+        embed_dim: Channels of the shared space; None for an encoder without final norm and projection, of which tokens
+            and taps alone are read.
         mask_token: Whether there is a learned token for masked patches.
 
     Attributes:
@@ -61,13 +62,15 @@ class ImageEncoder(nn.Module):
         ConfigError: If the architecture is unknown or its insides do not allow this.
     """
 
-    def __init__(self, config: ImageEncoderConfig, embed_dim: int, mask_token: bool = True) -> None:
+    def __init__(self, config: ImageEncoderConfig, embed_dim: int | None, mask_token: bool = True) -> None:
         super().__init__()
         self.config = config
         self.vit = _build_vit(config)
         self._read_sizes()
         scale = self.width**-0.5
-        self.proj = nn.Parameter(scale * torch.randn(self.width, embed_dim))
+        self.proj = None if embed_dim is None else nn.Parameter(scale * torch.randn(self.width, embed_dim))
+        if embed_dim is None:
+            self.vit.norm = nn.Identity()  # a parameter that nobody reads would stop training on several devices
         self.mask_token = nn.Parameter(scale * torch.randn(self.width)) if mask_token else None
         self.conv_pool = self._build_pool()
         self.grad_checkpointing = False
@@ -100,6 +103,15 @@ class ImageEncoder(nn.Module):
         for parameter in embeddings:
             if parameter is not None:
                 nn.init.normal_(parameter, std=self.width**-0.5)
+
+    def cut_after(self, block: int) -> None:
+        """Remove the blocks behind one, for an encoder of which only taps are read.
+
+        Args:
+            block: The last block that stays, from 0.
+        """
+        del self.vit.blocks[block + 1 :]
+        self.depth = len(self.vit.blocks)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of storing its activations."""
@@ -193,6 +205,8 @@ class ImageEncoder(nn.Module):
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """Turn (B, L, D) tokens into (B, E) features."""
+        if self.proj is None:
+            raise ConfigError("this image encoder has no projection; call it with need_feature=False")
         if self.config.pool == "token":
             pooled = tokens[:, 0]
         else:

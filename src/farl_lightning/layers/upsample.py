@@ -1,0 +1,65 @@
+"""Learned doubling of feature maps by matrix products."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from farl_lightning.layers.conv_norm import batch_norm
+
+
+class Upsample(nn.Module):
+    """Enlarge a map 2, 4, 8, ... times: transposed convolutions 2x2 with stride 2, batch norm and GELU between them.
+
+    The patches of a transposed convolution whose stride is its side do not overlap: it is a matrix product per pixel.
+    Norm and GELU work on each pixel as well. So the pixels stay in the order in which they come out of the products,
+    and are put in their places once, at the end.
+
+    Args:
+        channels: Channels of input and output.
+        doublings: How often the sides are doubled, 1 or more.
+
+    Attributes:
+        convs: The transposed convolutions.
+        norms: The batch norms between them.
+    """
+
+    def __init__(self, channels: int, doublings: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 2, 2) for _ in range(doublings))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(doublings - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge a map.
+
+        Args:
+            x: (B, C, H, W).
+
+        Returns:
+            (B, C, H * 2^n, W * 2^n), channels last in memory.
+        """
+        batch, channels, height, width = x.shape
+        pixels = _double(self.convs[0], x.permute(0, 2, 3, 1).reshape(-1, channels))
+        for norm, conv in zip(self.norms, self.convs[1:], strict=True):
+            pixels = F.gelu(_norm_pixels(norm, pixels))
+            pixels = _double(conv, pixels)
+        doublings = len(self.convs)
+        placed = pixels.view(batch, height, width, *(2, 2) * doublings, channels)
+        axes = (0, 1, *range(3, 3 + 2 * doublings, 2), 2, *range(4, 4 + 2 * doublings, 2), 3 + 2 * doublings)
+        side = 2**doublings
+        return placed.permute(axes).reshape(batch, height * side, width * side, channels).permute(0, 3, 1, 2)
+
+
+def _double(conv: nn.Module, pixels: Tensor) -> Tensor:
+    """Make the 2x2 pixels of every pixel: (P, C) to (P * 4, C)."""
+    weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
+    channels = weight.shape[1]
+    table = weight.permute(2, 3, 1, 0).reshape(4 * channels, -1)
+    return F.linear(pixels, table, bias.repeat(4)).view(-1, channels)
+
+
+def _norm_pixels(norm: nn.Module, pixels: Tensor) -> Tensor:
+    """Apply a batch norm to a list of pixels (P, C), which it sees as one picture with channels last."""
+    return batch_norm(norm, pixels.T[None, :, :, None])[0, :, :, 0].T

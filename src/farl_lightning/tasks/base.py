@@ -32,8 +32,6 @@ class MetricReference(TypedDict, total=False):
     """Upper end of that interval."""
     paper: float
     """A published value."""
-    percent: bool
-    """Whether the published value is printed in percent."""
     selection: str
     """How the epoch behind the published value was chosen."""
     mark: str

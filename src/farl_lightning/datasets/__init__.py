@@ -9,6 +9,7 @@ _PUBLIC: dict[str, str] = {
     "FaceDataset": "farl_lightning.datasets.faces",
     "FaceSubset": "farl_lightning.datasets.faces",
     "LaionFace": "farl_lightning.datasets.laion_face",
+    "PhotoFolder": "farl_lightning.datasets.photos",
     "ShardStream": "farl_lightning.datasets.stream",
     "SyntheticFace": "farl_lightning.datasets.synthetic",
     "SyntheticFaces": "farl_lightning.datasets.synthetic",

@@ -5,10 +5,15 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "Detections": "farl_lightning.transforms.detectors",
+    "Detector": "farl_lightning.transforms.detectors",
     "FaceCrop": "farl_lightning.transforms.crop",
+    "FacePlace": "farl_lightning.transforms.places",
+    "MTCNN": "farl_lightning.transforms.detectors",
     "Photometric": "farl_lightning.transforms.presets",
     "PretrainTransform": "farl_lightning.transforms.pretrain",
     "PretrainTransformConfig": "farl_lightning.transforms.pretrain",
+    "YuNet": "farl_lightning.transforms.detectors",
     "collate_pretrain": "farl_lightning.transforms.collate",
 }
 

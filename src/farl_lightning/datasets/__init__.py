@@ -5,9 +5,13 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "CelebAMaskHQ": "farl_lightning.datasets.celebamask_hq",
     "DetectionTable": "farl_lightning.datasets.detections",
     "FaceDataset": "farl_lightning.datasets.faces",
+    "FaceSynthetics": "farl_lightning.datasets.face_synthetics",
     "FaceSubset": "farl_lightning.datasets.faces",
+    "IBugMask": "farl_lightning.datasets.ibugmask",
+    "LaPa": "farl_lightning.datasets.lapa",
     "LaionFace": "farl_lightning.datasets.laion_face",
     "PhotoFolder": "farl_lightning.datasets.photos",
     "ShardStream": "farl_lightning.datasets.stream",

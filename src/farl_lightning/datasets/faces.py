@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,13 @@ class FaceDataset(Dataset[FaceRecord]):
         source: Where the dataset comes from.
         spec: Its labels: classes and landmarks with their flip pairs. Crop and size are the transform's business.
         keys: Name of each sample, unique in the dataset, in its order.
+        expected: How many samples the official split has; None where nobody says.
     """
 
     source: ClassVar[DatasetSource]
     spec: FaceSpec
     keys: list[str]
+    expected: int | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -89,13 +92,30 @@ class FaceDataset(Dataset[FaceRecord]):
             BadSample: If it cannot be read.
         """
 
+    def files(self, index: int) -> Sequence[Path]:
+        """Return the files that a sample needs, for :meth:`verify`.
+
+        Args:
+            index: From 0 to ``len(self) - 1``.
+        """
+        del index
+        return ()
+
     def verify(self) -> list[str]:
         """Look for what is missing, without opening a picture.
 
         Returns:
-            One line per finding; empty when everything is there.
+            One line per finding, and how to get the dataset; empty when everything is there.
         """
-        return []
+        found = _count_finding(len(self), self.expected)
+        folders: dict[Path, frozenset[str]] = {}
+        for index, key in enumerate(self.keys):
+            for path in self.files(index):
+                if path.parent not in folders:
+                    folders[path.parent] = file_names(path.parent)
+                if path.name not in folders[path.parent]:
+                    found.append(f"{key}: {path} is missing")
+        return [*found, self.source.how_to_get()] if found else []
 
 
 class FaceSubset(FaceDataset):
@@ -180,20 +200,59 @@ def find_root(root: str | Path, required: Sequence[str], source: DatasetSource) 
     missing = [name for name in required if not (root / name).exists()]
     if not missing:
         return root
-    what = f"'{root}' does not exist" if not root.exists() else f"'{root}' has no {', '.join(map(repr, missing))}"
-    raise DatasetNotFoundError(f"{source.name}: {what}. {_elsewhere(root, required)}\n{source.how_to_get()}")
+    what = "does not exist" if not root.exists() else f"has no {', '.join(map(repr, missing))}"
+    raise not_found(root, what, source, required)
+
+
+def not_found(root: Path, what: str, source: DatasetSource, required: Sequence[str] = ()) -> DatasetNotFoundError:
+    """Return the error that says what is wrong with a dataset's folder, and how to get the dataset.
+
+    Args:
+        root: The folder that the user gave.
+        what: What is wrong with it, such as "does not exist".
+        source: The dataset.
+        required: Files and folders by which the right folder nearby is known.
+    """
+    return DatasetNotFoundError(f"{source.name}: '{root}' {what}. {_elsewhere(root, required)}\n{source.how_to_get()}")
 
 
 def _elsewhere(root: Path, required: Sequence[str]) -> str:
     """Name a folder nearby that holds what is required, or one with almost the same name."""
     nearby = [root.parent, *_folders(root), *_folders(root.parent)]
-    for folder in nearby:
+    for folder in nearby if required else ():
         if all((folder / name).exists() for name in required):
             return f"Did you mean root='{folder}'?"
     if root.exists():
         return f"It holds: {', '.join(sorted(entry.name for entry in root.iterdir())[:8]) or 'nothing'}."
     hint = did_you_mean(root.name, [folder.name for folder in _folders(root.parent)])
     return hint.split(" Allowed:")[0] if hint.startswith("Did") else ""
+
+
+def list_names(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """Return the names of the files in a folder with one of these suffixes, sorted.
+
+    Args:
+        folder: The folder.
+        suffixes: In lower case, with the dot.
+    """
+    return sorted(name for name in file_names(folder) if name.lower().endswith(tuple(suffixes)))
+
+
+def file_names(folder: Path) -> frozenset[str]:
+    """Return the names of everything in a folder but hidden files; none if it does not exist.
+
+    Args:
+        folder: The folder.
+    """
+    try:
+        return frozenset(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return frozenset()
+
+
+def _count_finding(count: int, expected: int | None) -> list[str]:
+    """Tell that samples are missing or too many."""
+    return [] if expected in (None, count) else [f"{count} samples are listed, the official split has {expected}"]
 
 
 def _folders(path: Path) -> list[Path]:

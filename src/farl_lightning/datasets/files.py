@@ -76,17 +76,43 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]
     Raises:
         BadSample: ``missing_annotation``, ``broken_annotation`` or ``huge_image``.
     """
-    data = read_bytes(path, MISSING_ANNOTATION)
+    return _as_ids(_pixels(path, read_bytes(path, MISSING_ANNOTATION), max_pixels), path.name)
+
+
+def read_layer(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.bool_] | None:
+    """Read the mask of a single class: whatever is not black is covered.
+
+    Args:
+        path: PNG, BMP, TIFF or PPM.
+        max_pixels: Largest width x height.
+
+    Returns:
+        (H, W) bool; None if there is no such file.
+
+    Raises:
+        BadSample: ``broken_annotation`` or ``huge_image``.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadSample(BROKEN_ANNOTATION, f"{path.name}: {error.strerror}") from error
+    covered: npt.NDArray[np.bool_] = np.not_equal(_pixels(path, data, max_pixels, "L"), 0)
+    return covered
+
+
+def _pixels(path: Path, data: bytes, max_pixels: int, mode: str | None = None) -> np.ndarray:
+    """Decode a lossless picture to its stored values, or to those of a mode of Pillow's."""
     try:
         with Image.open(io.BytesIO(data), formats=MASK_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise BadSample(HUGE_IMAGE, f"{path.name}: {image.width} x {image.height} pixels")
-            values = np.asarray(image)
+            return np.asarray(image if mode is None else image.convert(mode))
     except (BadSample, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever they like on broken bytes
         raise BadSample(BROKEN_ANNOTATION, f"{path.name}: {type(error).__name__}: {error}") from error
-    return _as_ids(values, path.name)
 
 
 def _as_ids(values: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
@@ -127,3 +153,17 @@ def read_points(path: Path, count: int, *, leading_count: bool = False) -> npt.N
     if values.size != 2 * count:
         raise BadSample(BROKEN_ANNOTATION, f"{path.name} has {values.size} numbers instead of {2 * count}")
     return values.reshape(count, 2).astype(np.float32)
+
+
+def square_around(points: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Return the smallest upright square around points, sharing their centre.
+
+    Args:
+        points: (N, 2).
+
+    Returns:
+        Left, top, right, bottom.
+    """
+    low, high = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
+    (x, y), radius = (low + high) / 2, float((high - low).max()) / 2
+    return float(x - radius), float(y - radius), float(x + radius), float(y + radius)

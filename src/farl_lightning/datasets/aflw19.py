@@ -13,14 +13,8 @@ from farl_lightning.datasets.landmark_faces import FaceRow, LandmarkDataset
 from farl_lightning.datasets.landmark_sets import AFLW_19
 from farl_lightning.errors import DataError, require
 
-SPLITS = ("train", "full", "frontal")
-"""20,000 faces to train on, the other 4386, and those 1314 of them whose landmarks are all visible."""
-
-FACES = 24386
-"""Faces in the official file."""
-
-TRAIN_FACES = 20000
-"""Of them, how many come first in the permutation ``ra``, and are trained on."""
+SPLITS = {"train": 20000, "full": 4386, "frontal": 1314}
+"""Splits, and how many faces each has; "frontal" are those of the test set whose landmarks are all visible."""
 
 _FILE = "AFLWinfo_release.mat"
 
@@ -57,11 +51,12 @@ class AFLW19(LandmarkDataset):
     order = AFLW_19
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        check_split(split, SPLITS, self.source.name)
+        check_split(split, tuple(SPLITS), self.source.name)
         root = find_root(root, [_FILE], self.source)
         table = read_table(root / _FILE)
-        rows = (table.row(index) for index in split_rows(table.permutation, split))
-        super().__init__((row for row in rows if split != "frontal" or "frontal" in row.subsets), root / "data/flickr")
+        rows = (table.row(index) for index in split_rows(table.permutation, split).tolist())
+        rows = (row for row in rows if split != "frontal" or "frontal" in row.subsets)
+        super().__init__(rows, root / "data/flickr", SPLITS[split])
 
 
 def split_rows(permutation: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.int64]:
@@ -73,7 +68,8 @@ def split_rows(permutation: npt.NDArray[np.int64], split: str) -> npt.NDArray[np
         permutation: (n,) row numbers, from 0.
         split: See :data:`SPLITS`.
     """
-    cut = len(permutation) * TRAIN_FACES // FACES
+    train, test = SPLITS["train"], SPLITS["full"]
+    cut = len(permutation) * train // (train + test)
     return permutation[:cut] if split == "train" else permutation[cut:]
 
 

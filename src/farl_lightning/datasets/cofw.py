@@ -6,6 +6,7 @@ alike. They are read as they are, with h5py; nothing has to be converted first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from farl_lightning.datasets.landmark_faces import FaceRow, LandmarkDataset, Pic
 from farl_lightning.datasets.landmark_sets import COFW_29
 from farl_lightning.errors import ConfigError, DataError, did_you_mean, require
 
-SPLITS = ("train", "test")
-"""1345 faces, of which the first 845 are LFPW's and hide nothing, and 507 faces."""
+SPLITS = {"train": 1345, "test": 507}
+"""Splits, and how many faces each has; the first 845 of training are LFPW's."""
 
 BOXES = ("landmarks", "detector")
 """Where the crop comes from: the square around the landmarks, as in HRNet and what followed it (and in the boxes of
@@ -70,16 +71,15 @@ class COFW(LandmarkDataset):
     order = COFW_29
 
     def __init__(self, root: str | Path, split: str = "train", boxes: str = "landmarks") -> None:
-        check_split(split, SPLITS, self.source.name)
+        check_split(split, tuple(SPLITS), self.source.name)
         if boxes not in BOXES:
             raise ConfigError(f"boxes '{boxes}' is unknown. {did_you_mean(boxes, BOXES)}")
         self.names = _NAMES[split]
         root = find_root(root, [self.names.file], self.source)
         values, sides = _read_annotations(root / self.names.file, self.names)
-        rows = (
-            _row(f"{split}_{i:04d}", values[i], sides[i] if boxes == "detector" else None) for i in range(len(values))
-        )
-        super().__init__(rows, root)
+        given = list(sides) if boxes == "detector" else [None] * len(values)
+        rows = (_row(f"{split}_{i:04d}", values[i], box) for i, box in enumerate(given))
+        super().__init__(rows, root, SPLITS[split])
 
     def read_picture(self, row: FaceRow) -> Picture:
         """Read the picture of a face from the file.
@@ -101,13 +101,14 @@ class COFW(LandmarkDataset):
                 raise BadSample(HUGE_IMAGE, f"{row.picture}: {stored.shape[-2]} x {stored.shape[-1]} pixels")
             return _to_rgb(stored[()])
 
-    def has_picture(self, picture: str) -> bool:  # noqa: ARG002  -- all pictures lie in the file that was opened
-        """Tell whether a picture is there.
+    def files(self, index: int) -> Sequence[Path]:
+        """Return the file that all pictures lie in.
 
         Args:
-            picture: As in its row.
+            index: From 0 to ``len(self) - 1``.
         """
-        return True
+        del index
+        return [self.folder / self.names.file]
 
 
 def _to_rgb(stored: Any) -> Picture:

@@ -31,14 +31,12 @@ PARTS = {
     "common": ("helen/testset", "lfpw/testset"),
     "challenging": ("ibug",),
 }
-"""Folders of which each part consists: 3148, 554 and 135 faces. The csv files say the same, line by line."""
+"""Folders of which each part consists. The csv files say the same, line by line."""
 
-SPLITS = {
-    "train": ("train",),
-    "common": ("common",),
-    "challenging": ("challenging",),
-    "full": ("common", "challenging"),
-}
+COUNTS = {"train": 3148, "common": 554, "challenging": 135}
+"""How many faces each part has."""
+
+SPLITS = {part: (part,) for part in PARTS} | {"full": ("common", "challenging")}
 """Parts of each split; "full" is the sum of both test parts, 689 faces."""
 
 _CSV = {
@@ -91,7 +89,8 @@ class IBug300W(LandmarkDataset):
         if annotations == "pts":
             find_root(pictures, [folder for part in parts for folder in PARTS[part]], self.source)
         read = _csv_rows if annotations == "csv" else _pts_rows
-        super().__init__([row for part in parts for row in read(root, pictures, part)], pictures)
+        rows = [row for part in parts for row in read(root, pictures, part)]
+        super().__init__(rows, pictures, sum(COUNTS[part] for part in parts))
 
 
 def _available(root: Path, parts: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,8 +21,6 @@ Box = tuple[float, float, float, float]
 Points = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 
-_SHOWN = 3  # examples in a finding
-
 
 @dataclasses.dataclass(frozen=True)
 class FaceRow:
@@ -30,7 +28,7 @@ class FaceRow:
 
     Attributes:
         key: Its name, unique in the dataset.
-        picture: What identifies the photograph: its path relative to the folder of pictures. Several faces may share it.
+        picture: Path of the photograph relative to the folder of pictures; several faces may share it.
         landmarks: (N, 2) float32, pixel centres at integers.
         box: Left, top, right, bottom of the face in pixels.
         visible: (N,) bool; None means that the dataset does not say.
@@ -56,6 +54,7 @@ class LandmarkDataset(FaceDataset):
     Args:
         rows: The annotated faces.
         folder: Folder below which the pictures lie.
+        expected: How many faces the official split has.
 
     Attributes:
         order: The landmark order.
@@ -66,9 +65,9 @@ class LandmarkDataset(FaceDataset):
 
     order: ClassVar[LandmarkSet]
 
-    def __init__(self, rows: Iterable[FaceRow], folder: Path) -> None:
+    def __init__(self, rows: Iterable[FaceRow], folder: Path, expected: int | None = None) -> None:
         self.rows = list(rows)
-        self.folder = folder
+        self.folder, self.expected = folder, expected
         self.spec = self.order.spec()
         self.keys = unique_names(row.key for row in self.rows)
         self.photographs = [row.picture for row in self.rows]
@@ -111,29 +110,23 @@ class LandmarkDataset(FaceDataset):
         """
         return read_image(self.folder / row.picture)
 
-    def has_picture(self, picture: str) -> bool:
-        """Tell whether a picture is there.
+    def files(self, index: int) -> Sequence[Path]:
+        """Return the picture of a face.
 
         Args:
-            picture: As in its row.
+            index: From 0 to ``len(self) - 1``.
         """
-        return (self.folder / picture).is_file()
+        return [self.folder / self.rows[index].picture]
 
     def verify(self) -> list[str]:
-        """Look for pictures that are missing and annotations that are malformed, without opening a picture.
+        """Look for missing pictures and malformed annotations, without opening a picture.
 
         Returns:
-            One line per kind of finding, with its number and first examples; empty when everything is there.
+            One line per finding, and how to get the dataset; empty when everything is there.
         """
-        pictures = list(dict.fromkeys(self.photographs))
-        missing = [name for name in pictures if not self.has_picture(name)]
-        problems = [row.problem for row in self.rows if row.problem]
-        found = []
-        if missing:
-            found.append(f"{len(missing)} of {len(pictures)} pictures are missing in '{self.folder}': {_some(missing)}")
-        if problems:
-            found.append(f"{len(problems)} of {len(self.rows)} annotations are malformed: {_some(problems)}")
-        return found
+        problems = [f"{key}: {row.problem}" for key, row in zip(self.keys, self.rows, strict=True) if row.problem]
+        found = super().verify() or ([self.source.how_to_get()] if problems else [])
+        return [*problems, *found]
 
 
 def check_row(row: FaceRow) -> None:
@@ -195,8 +188,3 @@ def unique_names(names: Iterable[str]) -> list[str]:
         counts[name] = counts.get(name, 0) + 1
         unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
     return unique
-
-
-def _some(names: list[str]) -> str:
-    """Return the first few names."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -15,8 +15,8 @@ from farl_lightning.errors import ConfigError, did_you_mean
 SUBSETS = ("largepose", "expression", "illumination", "makeup", "occlusion", "blur")
 """The subsets of the test set, by the names of their csv files, in the order of the papers' tables."""
 
-SPLITS = ("train", "test")
-"""7500 and 2500 faces."""
+SPLITS = {"train": 7500, "test": 2500}
+"""Splits, and how many faces each has."""
 
 
 class WFLW(LandmarkDataset):
@@ -50,7 +50,7 @@ class WFLW(LandmarkDataset):
     order = WFLW_98
 
     def __init__(self, root: str | Path, split: str = "train", subset: str | None = None) -> None:
-        check_split(split, SPLITS, self.source.name)
+        check_split(split, tuple(SPLITS), self.source.name)
         if subset is not None and (split != "test" or subset not in SUBSETS):
             hint = did_you_mean(subset, SUBSETS) if split == "test" else "Only the test set has subsets."
             raise ConfigError(f"WFLW has no subset '{subset}' of split '{split}'. {hint}")
@@ -60,7 +60,8 @@ class WFLW(LandmarkDataset):
         faces = [(face, _key(face)) for face in read_landmark_csv(root / _csv(split), WFLW_98.count)]
         rows = [_row(face, key, tuple(name for name in members if key in members[name])) for face, key in faces]
         pictures = root / "WFLW_images" if (root / "WFLW_images").is_dir() else root / "images"
-        super().__init__([row for row in rows if subset is None or subset in row.subsets], pictures)
+        rows = [row for row in rows if subset is None or subset in row.subsets]
+        super().__init__(rows, pictures, SPLITS[split] if subset is None else None)
 
 
 def _csv(split: str, subset: str | None = None) -> str:
@@ -74,10 +75,9 @@ def _members(path: Path) -> set[str]:
 
 
 def _row(face: CsvFace, key: str, subsets: tuple[str, ...]) -> FaceRow:
-    """Take a line as it is: WFLW's own coordinates count from 0, unlike those of 300W, and FaRL takes nothing off."""
-    return FaceRow(
-        key, face.picture, face.landmarks.astype(np.float32), face.box, subsets=subsets, problem=face.problem
-    )
+    """Take a line as it is: from WFLW's csv files, unlike from those of 300W, FaRL takes nothing off."""
+    landmarks = face.landmarks.astype(np.float32)
+    return FaceRow(key, face.picture, landmarks, face.box, subsets=subsets, problem=face.problem)
 
 
 def _key(face: CsvFace) -> str:

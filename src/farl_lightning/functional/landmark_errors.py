@@ -63,7 +63,8 @@ def norm_distance(
         sides = sides.where(sides > 0, sides.new_tensor(torch.nan))  # an empty or inverted box is no measure
         return sides.prod(1).sqrt() if normalizer == "box" else sides.norm(dim=1)
     first, second = eye_indices(target.shape[1], normalizer, indices)
-    return (target[:, first].mean(1) - target[:, second].mean(1)).norm(dim=-1)
+    distance: Tensor = (target[:, first].mean(1) - target[:, second].mean(1)).norm(dim=-1)
+    return distance
 
 
 def eye_indices(

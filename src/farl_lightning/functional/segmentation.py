@@ -32,7 +32,7 @@ def confusion_matrix(pred: Tensor, target: Tensor, num_classes: int, *, ignore_i
             "pictures of the same size"
         )
     counts = torch.zeros(num_classes**2 + 2, dtype=torch.int64, device=target.device)
-    for own, true in zip(pred.flatten().split(_CHUNK), target.flatten().split(_CHUNK), strict=True):
+    for own, true in zip(torch.split(pred.flatten(), _CHUNK), torch.split(target.flatten(), _CHUNK), strict=True):
         cells = _cells(own, true, num_classes, ignore_index)
         counts += torch.bincount(cells, minlength=len(counts))
     if counts[-1]:
@@ -56,7 +56,7 @@ def _out_of_range(pred: Tensor, target: Tensor, num_classes: int, ignore_index: 
     counted = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
     found = []
     for name, labels in (("true", target[counted]), ("predicted", pred[counted])):
-        strange = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
+        strange = sorted(set(labels[(labels < 0) | (labels >= num_classes)].tolist()))
         if strange:
             found.append(f"{name} labels {strange[:8]}")
     besides = "" if ignore_index is None else f" or {ignore_index} (ignored) in the truth"

@@ -39,11 +39,25 @@ def save_jpeg(path: Path, image: np.ndarray | SyntheticFace, quality: int = 95) 
 
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a label map as a grey PNG; makes its folder.
+    """Write a label map as it is, losslessly; makes its folder.
 
     Args:
         path: Where to.
-        mask: (H, W) uint8 ids.
+        mask: (H, W) uint8 ids, or (H, W, 3) for a layer stored in colours.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
+
+
+def write_points(path: Path, points: np.ndarray, head: str = "") -> None:
+    """Write points as text, one per line; makes the folder.
+
+    Args:
+        path: Where to.
+        points: (N, 2), written to a thousandth of a pixel.
+        head: First line, such as their number; nothing is written without.
+    """
+    lines = [head] if head else []
+    lines += [f"{x:.3f} {y:.3f}" for x, y in points.tolist()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
+from farl_lightning.callbacks.reference_table import aligned, reference_table, write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
 
 _PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
@@ -23,9 +24,13 @@ class ResultsWriter(L.Callback):
     """Write ``results.json`` into the run's folder and print a table when fit, validate or test ends.
 
     The file has one section per stage (``fit``, ``validate``, ``test``) with ``metrics`` (value; where the task
-    knows it, baseline, its kind, difference and the 95 % bootstrap interval of the difference), ``epochs``, ``steps``,
-    ``seconds`` (earlier parts of a resumed run included), ``checkpoint``, ``pictures``, ``settings`` (the task's
-    and the datamodule's) and ``versions``. A trial (``fast_dev_run``) prints the table alone.
+    knows it, baseline, its kind, difference and the 95 % bootstrap interval of the difference; published value, how it
+    was selected and the difference to it), ``epochs``, ``steps``, ``seconds`` (earlier parts of a resumed run
+    included), ``checkpoint``, ``pictures``, ``settings`` (the task's and the datamodule's) and ``versions``.
+
+    A second table sets published values beside one's own, where the task has any. What a task keeps in ``tables``
+    (scores per class or subset) is written as ``<stage>_<name>.csv`` by validate and test. A trial (``fast_dev_run``)
+    prints the tables alone.
     """
 
     def __init__(self) -> None:
@@ -75,12 +80,31 @@ class ResultsWriter(L.Callback):
         section = self._section(trainer, pl_module)
         path = self._folder / "results.json"
         places = {"checkpoint": section["checkpoint"], "pictures": section["pictures"], "results": path}
-        lines = [f"{label:<11} {place}" for label, place in places.items() if place]
         if is_trial(trainer):
             lines = ["a trial (fast_dev_run): these numbers are not kept"]
         else:
             merge_section(path, stage, section)
-        announce(trainer, pl_module, "\n".join(["", table(section["metrics"]), "", *lines]))
+            places |= self._write_tables(pl_module, stage)
+            lines = [f"{label:<11} {place}" for label, place in places.items() if place]
+        tables = [table(section["metrics"]), self._published(trainer, pl_module, stage)]
+        announce(trainer, pl_module, "\n".join(["", *(f"{text}\n" for text in tables if text), *lines]))
+
+    def _write_tables(self, pl_module: L.LightningModule, stage: str) -> dict[str, Path]:
+        """Write what the task keeps per class or subset; return the files by name."""
+        if stage == "fit":
+            return {}
+        files = {}
+        for name, rows in getattr(pl_module, "tables", {}).items():
+            files[name.replace("_", " ")] = self._folder / f"{stage}_{name}.csv"
+            write_csv(files[name.replace("_", " ")], rows)
+        return files
+
+    def _published(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> str:
+        """Set published values beside those of this stage."""
+        prefix = "test/" if stage == "test" else "val/"
+        references = getattr(pl_module, "references", {})
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return reference_table(metrics, {k: entry for k, entry in references.items() if k.startswith(prefix)})
 
     def _section(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Return what one stage leaves behind, as plain data."""
@@ -104,7 +128,7 @@ def with_reference(value: float, reference: Mapping[str, Any]) -> dict[str, Any]
 
     Args:
         value: The metric; a number that is not finite is written as None.
-        reference: ``baseline``, ``kind``, ``low`` and ``high``, as far as they are known.
+        reference: ``baseline``, ``kind``, ``low``, ``high``, ``paper`` and ``selection``, as far as they are known.
 
     Example:
         >>> with_reference(0.5, {"baseline": 0.25, "kind": "chance"})
@@ -113,6 +137,8 @@ def with_reference(value: float, reference: Mapping[str, Any]) -> dict[str, Any]
     result: dict[str, Any] = {"value": value, **reference}
     if "baseline" in reference:
         result["difference"] = value - reference["baseline"]
+    if "paper" in reference:
+        result["difference_to_paper"] = value - reference["paper"]
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in result.items()}
 
 
@@ -133,9 +159,7 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append((name, _number(entry.get("value")), baseline, difference, interval))
     if len(rows) == 1:
         return "no validation or test metrics were logged"
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(len(line) for line in lines), *lines[1:]])
+    return aligned(rows)
 
 
 def merge_section(path: Path, stage: str, section: dict[str, Any]) -> None:

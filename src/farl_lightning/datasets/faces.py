@@ -67,6 +67,11 @@ class FaceDataset(Dataset[FaceRecord]):
         """Return the number of samples."""
         return len(self.keys)
 
+    @property
+    def photographs(self) -> list[str]:
+        """What each sample was cut from. Parts of a dataset that are held out share no photograph with the rest."""
+        return self.keys
+
     def __getitem__(self, index: int) -> FaceRecord:
         """Return a sample.
 
@@ -130,6 +135,12 @@ class FaceSubset(FaceDataset):
         self.dataset, self.indices = dataset, list(indices)
         self.spec = dataset.spec
         self.keys = [dataset.keys[index] for index in self.indices]
+
+    @property
+    def photographs(self) -> list[str]:
+        """What each sample was cut from."""
+        whole = self.dataset.photographs
+        return [whole[index] for index in self.indices]
 
     def read(self, index: int) -> FaceRecord:
         """Read one sample of the whole.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ _CSV = {
     "challenging": "face_landmarks_300w_valid_challenge.csv",
 }
 _ANNOTATIONS = ("auto", "csv", "pts")
+_FACE_NUMBER = re.compile(r" ?_\d+(?=\.\w+$)")
 
 
 class IBug300W(LandmarkDataset):
@@ -91,6 +93,12 @@ class IBug300W(LandmarkDataset):
         read = _csv_rows if annotations == "csv" else _pts_rows
         rows = [row for part in parts for row in read(root, pictures, part)]
         super().__init__(rows, pictures, sum(COUNTS[part] for part in parts))
+
+    @property
+    def photographs(self) -> list[str]:
+        """For each face the photograph: in AFW, HELEN and iBUG ``134212_1.jpg`` and ``134212_2.jpg`` are of one."""
+        names = super().photographs
+        return [name if name.startswith("lfpw/") else _FACE_NUMBER.sub("", name) for name in names]
 
 
 def _available(root: Path, parts: tuple[str, ...]) -> str:

@@ -59,8 +59,6 @@ class LandmarkDataset(FaceDataset):
     Attributes:
         order: The landmark order.
         rows: The annotated faces.
-        photographs: For each sample the photograph it was cut from; parts of a dataset that must have no picture in
-            common are split by it.
     """
 
     order: ClassVar[LandmarkSet]
@@ -70,7 +68,11 @@ class LandmarkDataset(FaceDataset):
         self.folder, self.expected = folder, expected
         self.spec = self.order.spec()
         self.keys = unique_names(row.key for row in self.rows)
-        self.photographs = [row.picture for row in self.rows]
+
+    @property
+    def photographs(self) -> list[str]:
+        """For each face the picture that it is in."""
+        return [row.picture for row in self.rows]
 
     def read(self, index: int) -> FaceRecord:
         """Read one face.

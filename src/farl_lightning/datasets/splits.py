@@ -43,7 +43,8 @@ def take_fraction(dataset: FaceDataset, fraction: float, seed: int = 0) -> FaceD
 def hold_out(dataset: FaceDataset, *fractions: float, seed: int = 0) -> list[FaceDataset]:
     """Split a dataset that has no official split: the rest, then one held-out part per fraction.
 
-    ``round(fraction * n)`` samples each. Adding a fraction at the end leaves the parts before it as they were.
+    ``round(fraction * n)`` samples each, and then those that share a photograph with them: another face of the same
+    picture would tell what is held out. Adding a fraction at the end leaves the parts before it as they were.
 
     Args:
         dataset: The whole.
@@ -59,10 +60,13 @@ def hold_out(dataset: FaceDataset, *fractions: float, seed: int = 0) -> list[Fac
     counts = [round(fraction * len(dataset)) for fraction in fractions]
     if min(fractions, default=0) < 0 or (sum(fractions) > 0 and sum(counts) >= len(dataset)):
         raise ConfigError(f"held-out fractions {fractions} of {len(dataset)} samples leave nothing to train on")
-    order, parts = _order(dataset, "hold_out", seed), []
+    photographs, order, parts = dataset.photographs, _order(dataset, "hold_out", seed), []
     for count in counts:
-        parts.append(FaceSubset(dataset, sorted(order[:count])))
-        order = order[count:]
+        held = {photographs[index] for index in order[:count]}
+        parts.append(FaceSubset(dataset, [index for index in sorted(order) if photographs[index] in held]))
+        order = [index for index in order if photographs[index] not in held]
+    if any(counts) and not order:
+        raise ConfigError(f"held-out fractions {fractions} leave no photograph to train on")
     return [FaceSubset(dataset, sorted(order)) if any(counts) else dataset, *parts]
 
 

@@ -40,7 +40,9 @@ def _name(folder: str, number: int) -> str:
     """Name a picture; the first of "ibug" is the one whose name the csv gets wrong."""
     if folder == "ibug" and number == 0:
         return next(iter(RENAMED))
-    return f"{folder}/image_{number:04d}.{'png' if 'lfpw' in folder else 'jpg'}"
+    if folder.startswith("lfpw"):
+        return f"{folder}/image_{number:04d}.png"
+    return f"{folder}/image_{number:03d}_1.jpg" if folder == "ibug" else f"{folder}/{1000 + number}_1.jpg"
 
 
 def _save(path: Path, placed: Placed) -> None:

@@ -59,7 +59,7 @@ def conv_resized(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
         mixed = cells @ row.flatten(1)  # (B, h, w, L * O)
         wide.append(across @ mixed.reshape(batch, h, w * columns, -1))  # (B, h, W, O)
     stacked = torch.stack(wide, 1).flatten(3).flatten(1, 2)  # (B, K * h, W * O)
-    return (down @ stacked).unflatten(-1, (width, -1)).permute(0, 3, 1, 2)
+    return (down @ stacked).view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _shifted(matrix: Tensor, taps: int, taps_first: bool = False) -> Tensor:

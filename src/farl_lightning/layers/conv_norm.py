@@ -49,8 +49,7 @@ def batch_norm(norm: nn.Module, x: Tensor) -> Tensor:
         norm: ``nn.BatchNorm2d``, or the ``SyncBatchNorm`` that a trainer makes of it.
         x: (B, C, H, W).
     """
-    alone = norm.training and isinstance(norm, nn.BatchNorm2d) and x.numel() == x.shape[1]
-    if alone:
+    if isinstance(norm, nn.BatchNorm2d) and norm.training and x.numel() == x.shape[1]:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     result: Tensor = norm(x)
     return result

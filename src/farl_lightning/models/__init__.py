@@ -10,6 +10,7 @@ _PUBLIC: dict[str, str] = {
     "DVAETokens": "farl_lightning.models.image_tokenizer",
     "DenseConfig": "farl_lightning.models.config",
     "FaceAligner": "farl_lightning.models.dense",
+    "FaceAttributes": "farl_lightning.models.attributes",
     "FaceCLIP": "farl_lightning.models.face_clip",
     "FaceCLIPConfig": "farl_lightning.models.config",
     "FaceCLIPOutput": "farl_lightning.models.face_clip",
@@ -20,11 +21,13 @@ _PUBLIC: dict[str, str] = {
     "ImageEncoderOutput": "farl_lightning.models.image_encoder",
     "ImageTarget": "farl_lightning.models.image_tokenizer",
     "KMeansTokens": "farl_lightning.models.image_tokenizer",
+    "LoadReport": "farl_lightning.models.checkpoint",
     "MaskedImageHead": "farl_lightning.models.masked_image",
     "PixelTarget": "farl_lightning.models.image_tokenizer",
     "TextEncoder": "farl_lightning.models.text_encoder",
     "TextEncoderConfig": "farl_lightning.models.config",
     "UPerHead": "farl_lightning.models.upernet",
+    "load_encoder": "farl_lightning.models.dense_checkpoint",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

@@ -43,6 +43,35 @@ def read_file(path: str | Path) -> Any:
     return _torch_load(path, mmap=False)
 
 
+def read_extra(path: str | Path, name: str) -> Any:
+    """Read weights that lie inside a TorchScript archive as a file of their own, as ``torch.save`` wrote them.
+
+    Args:
+        path: The archive.
+        name: What ``torch.jit.save`` was given it under, in ``_extra_files``.
+
+    Returns:
+        What was saved; None when the file is no such archive, or has nothing under this name.
+
+    Raises:
+        CheckpointError: If it cannot be read, or holds Python objects that loading safely refuses.
+    """
+    path = Path(path).expanduser()
+    _check_file(path)
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [entry for entry in archive.namelist() if entry.endswith(f"/extra/{name}")]
+            return _load_bytes(_entry(archive, found[0])) if found else None
+    except (zipfile.BadZipFile, *_FAILURES) as error:
+        raise _unreadable(path, error) from error
+
+
+def _load_bytes(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
         folder = path.parent

@@ -62,6 +62,7 @@ class CLIPCheckpoint:
         unknown: Names in the file that belong to neither.
         face_spec: What the file says of its faces, or None.
         head_heads: Attention heads of the masked image head.
+        inferred: Whether ``config`` was read off the shapes of the tensors, which do not say the number of heads.
     """
 
     config: FaceCLIPConfig
@@ -70,6 +71,7 @@ class CLIPCheckpoint:
     unknown: tuple[str, ...]
     face_spec: FaceSpec | None
     head_heads: int
+    inferred: bool = False
 
 
 def read_clip(path: str | Path) -> CLIPCheckpoint:
@@ -108,10 +110,11 @@ def _understand(content: Any) -> CLIPCheckpoint:
     return CLIPCheckpoint(
         config=config,
         clip={name: value for name, value in ours.items() if not name.startswith(layout.HEAD)},
-        head=_under(ours, layout.HEAD),
+        head=under(ours, layout.HEAD),
         unknown=tuple(unknown),
         face_spec=FaceSpec.from_dict(spec) if spec else None,
         head_heads=extra.get("head_heads") or config.image.heads or 1,
+        inferred="clip" not in extra,
     )
 
 
@@ -123,20 +126,25 @@ def _understand_lightning(content: Mapping[str, Any], tensors: dict[str, Tensor]
     config = FaceCLIPConfig.from_dict(dict(plain.get("init_args", plain)))
     heads = {name.rsplit(".head.norm.weight", 1)[0] for name in tensors if name.endswith(".head.norm.weight")}
     head = next(iter(sorted(heads)), None)
-    clip = _under(tensors, "model.clip.")
+    clip = under(tensors, "model.clip.")
     spec = content.get("face_spec")
     return CLIPCheckpoint(
         config=config,
         clip=clip,
-        head=_under(tensors, f"{head}.head.") if head else {},
+        head=under(tensors, f"{head}.head.") if head else {},
         unknown=(),
         face_spec=FaceSpec.from_dict(spec) if spec else None,
         head_heads=config.image.heads or max(clip["image_encoder.proj"].shape[0] // 64, 1),
     )
 
 
-def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the part of a state dict under a prefix, without it."""
+def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the part of a state dict under a prefix, without it.
+
+    Args:
+        state: Tensors by name.
+        prefix: Beginning of the names, with its dot.
+    """
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -160,12 +168,12 @@ def build_clip(
     """
     checkpoint = read_clip(path)
     config = checkpoint.config
-    config.image = _override(config.image, dict(image or {}))
+    config.image = override(config.image, dict(image or {}))
     config.image.pretrained = False  # the weights come from this file
     if text is None:
         config.text = None
     elif isinstance(text, Mapping) and config.text is not None:
-        config.text = _override(config.text, dict(text))
+        config.text = override(config.text, dict(text))
     held = f"{layout.IMAGE}mask_token" in checkpoint.clip
     clip = FaceCLIP(config, mask_token=held if mask_token is None else mask_token)
     clip.face_spec = checkpoint.face_spec
@@ -177,8 +185,16 @@ def build_clip(
     return clip
 
 
-def _override(config: Any, changes: dict[str, Any]) -> Any:
-    """Return a copy of a dataclass with other values."""
+def override(config: Any, changes: dict[str, Any]) -> Any:
+    """Return a copy of a dataclass with other values.
+
+    Args:
+        config: The dataclass.
+        changes: Values by name.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
     known = [field.name for field in dataclasses.fields(config)]
     for name in changes:
         if name not in known:
@@ -210,7 +226,7 @@ def load_weights(clip: FaceCLIP, path: str | Path, masked_image_head: MaskedImag
         clip.face_spec = checkpoint.face_spec
     if masked_image_head is None:
         return report
-    head = _copy(masked_image_head, checkpoint.head, path)
+    head = copy_weights(masked_image_head, checkpoint.head, path)
     missing = (*report.missing, *(f"{layout.HEAD}{name}" for name in head.missing))
     return LoadReport(missing, (*report.unexpected, *head.unexpected), report.resized)
 
@@ -219,7 +235,7 @@ def _load(clip: FaceCLIP, checkpoint: CLIPCheckpoint, path: str | Path) -> LoadR
     """Fit positions and copy the weights of both towers."""
     state = dict(checkpoint.clip)
     resized = _fit_positions(clip, state)
-    report = _copy(clip, state, path)
+    report = copy_weights(clip, state, path)
     return LoadReport(report.missing, (*report.unexpected, *checkpoint.unknown), tuple(resized))
 
 
@@ -240,9 +256,21 @@ def _fit_positions(clip: FaceCLIP, state: dict[str, Tensor]) -> list[str]:
 
 
 @torch.no_grad()
-def _copy(module: torch.nn.Module, state: Mapping[str, Tensor], path: str | Path) -> LoadReport:
-    """Copy tensors into a module in the module's own precision."""
-    own = module.state_dict()
+def copy_weights(module: torch.nn.Module, state: Mapping[str, Tensor], path: str | Path) -> LoadReport:
+    """Copy tensors into a module in the module's own precision.
+
+    Args:
+        module: The module; weights beside low-rank adapters are found by their names without adapters.
+        state: Tensors by the module's names.
+        path: The file, for the message.
+
+    Returns:
+        What was missing and unexpected.
+
+    Raises:
+        CheckpointError: If shapes differ.
+    """
+    own = {name.replace(".base_layer.", "."): tensor for name, tensor in module.state_dict().items()}
     shapes = [
         f"{name}: file {tuple(state[name].shape)}, network {tuple(tensor.shape)}"
         for name, tensor in own.items()
@@ -276,7 +304,7 @@ def load_masked_image_head(path: str | Path, heads: int | None = None) -> Masked
     outputs, width = held["head.weight"].shape
     depth = len({name.split(".")[1] for name in held if name.startswith("blocks.")})
     head = MaskedImageHead(width, heads or checkpoint.head_heads, depth, outputs)
-    report = _copy(head, held, path)
+    report = copy_weights(head, held, path)
     if report.missing:
         raise CheckpointError(f"'{path}' lacks weights of the masked image head: {layout.describe(report.missing)}")
     return head

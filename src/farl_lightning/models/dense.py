@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,9 @@ class DenseNetwork(nn.Module):
     Raises:
         ConfigError: If sizes do not fit together.
     """
+
+    kind: ClassVar[str]
+    """What the network is for: ``"parsing"`` or ``"alignment"``."""
 
     def __init__(self, config: DenseConfig | None, num_outputs: int) -> None:
         super().__init__()
@@ -150,7 +153,14 @@ class DenseNetwork(nn.Module):
         return result
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, *, ema: bool = True, image: Mapping[str, Any] | None = None) -> Self:
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        ema: bool = True,
+        image: Mapping[str, Any] | None = None,
+        taps: Sequence[int] | None = None,
+    ) -> Self:
         """Build the network that a file holds, and load it.
 
         Args:
@@ -159,13 +169,17 @@ class DenseNetwork(nn.Module):
             ema: Whether the averaged weights are taken where a file holds both.
             image: Settings of ``ImageEncoderConfig`` that replace what the file says, such as ``{"image_size": 224}``
                 (positions are resampled) or ``{"heads": 3}`` (which a file does not say; one per 64 channels is usual).
+            taps: The blocks that are read, where a file does not say; None for FaRL's.
+
+        Returns:
+            The network in evaluation mode; low-rank adapters are merged, which needs no peft.
 
         Raises:
             CheckpointError: If the file does not hold every weight of such a network.
         """
         from farl_lightning.models.dense_checkpoint import build_dense
 
-        return build_dense(cls, path, ema=ema, image=image)
+        return build_dense(cls, path, ema=ema, image=image, taps=taps)
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay must not touch, besides biases and norms: the encoder's embeddings."""
@@ -193,6 +207,8 @@ class FaceParser(DenseNetwork):
         config: The architecture and its sizes.
         num_classes: Number of classes, background included.
     """
+
+    kind = "parsing"
 
     def __init__(self, config: DenseConfig | None, num_classes: int) -> None:
         super().__init__(config, num_classes)
@@ -222,7 +238,7 @@ class AlignmentOutput(NamedTuple):
     """(B, N, h, w) heatmaps before the activation."""
 
 
-_ACTIVATIONS = {"sigmoid": torch.sigmoid, "sigmoid_x": sigmoid_x, "relu": F.relu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "sigmoid_x": sigmoid_x, "relu": F.relu}
 
 
 class FaceAligner(DenseNetwork):
@@ -233,6 +249,8 @@ class FaceAligner(DenseNetwork):
         num_landmarks: Number of landmarks.
         activation: What makes a heatmap of logits: ``"sigmoid"`` (FaRL's recipes), ``"sigmoid_x"`` or ``"relu"``.
     """
+
+    kind = "alignment"
 
     def __init__(self, config: DenseConfig | None, num_landmarks: int, activation: str = "sigmoid") -> None:
         super().__init__(config, num_landmarks)

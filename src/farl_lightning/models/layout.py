@@ -162,15 +162,27 @@ def infer_config(state: Mapping[str, Tensor]) -> FaceCLIPConfig:
     Raises:
         CheckpointError: If a tensor that carries a size is missing or of an odd shape.
     """
-    patches = _need(state, "visual.conv1.weight", 4)
     embed_dim = _need(state, "visual.proj", 2).shape[1]
+    return FaceCLIPConfig(embed_dim=embed_dim, image=infer_image(state), text=_infer_text(state))
+
+
+def infer_image(state: Mapping[str, Tensor]) -> ImageEncoderConfig:
+    """Read the sizes of the image tower off the shapes; its projection need not be there.
+
+    Args:
+        state: Tensors by the file's names.
+
+    Raises:
+        CheckpointError: If a tensor that carries a size is missing or of an odd shape.
+    """
+    patches = _need(state, "visual.conv1.weight", 4)
     width, patch_size = patches.shape[0], patches.shape[2]
     cells = _need(state, "visual.positional_embedding", 2).shape[0] - 1
     side = math.isqrt(cells)
     if side * side != cells:
         raise CheckpointError(f"'visual.positional_embedding' holds {cells} patches, which is not a square grid")
     pool = state.get("visual.conv_pool.weight")
-    image = ImageEncoderConfig(
+    return ImageEncoderConfig(
         image_size=side * patch_size,
         patch_size=patch_size,
         width=width,
@@ -179,7 +191,6 @@ def infer_config(state: Mapping[str, Tensor]) -> FaceCLIPConfig:
         pool="token" if pool is None else "linear",
         pool_patches_only=pool is not None and pool.shape[2] == cells,
     )
-    return FaceCLIPConfig(embed_dim=embed_dim, image=image, text=_infer_text(state))
 
 
 def _infer_text(state: Mapping[str, Tensor]) -> TextEncoderConfig | None:

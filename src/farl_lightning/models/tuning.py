@@ -66,7 +66,7 @@ def merge_lora(encoder: nn.Module) -> None:
     """Add the adapters of :func:`add_lora` to the weights beside them, and remove them, in place."""
     for name, layer in list(encoder.named_modules()):
         if hasattr(layer, "base_layer") and hasattr(layer, "merge"):
-            layer.merge()  # type: ignore[operator]
+            layer.merge()
             parent, _, own = name.rpartition(".")
             setattr(encoder.get_submodule(parent), own, layer.base_layer)
 

@@ -24,6 +24,8 @@ _PUBLIC: dict[str, str] = {
     "MaskedImage": "farl_lightning.objectives",
     "BaseTask": "farl_lightning.tasks",
     "PretrainTask": "farl_lightning.tasks",
+    "ParsingTask": "farl_lightning.tasks",
+    "AlignmentTask": "farl_lightning.tasks",
     "OptimConfig": "farl_lightning.tasks",
     "SyntheticFaces": "farl_lightning.datasets",
     "LaionFace": "farl_lightning.datasets",

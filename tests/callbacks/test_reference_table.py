@@ -6,9 +6,9 @@ import csv
 import json
 import math
 
-
 from farl_lightning.callbacks import ResultsWriter
 from farl_lightning.callbacks.reference_table import reference_table, write_csv
+from farl_lightning.objectives import Contrastive
 from tests.tasks import tiny
 
 REFERENCES = {
@@ -45,7 +45,7 @@ def test_csv_has_all_columns_and_empty_cells(tmp_path):
 
 
 def test_a_run_prints_and_keeps_both(tmp_path, capsys):
-    task = tiny.task()
+    task = tiny.task({"contrastive": Contrastive()})
     task.references = {"test/loss": {"paper": 0.25, "selection": "guessed", "mark": "recalled"}}
     task.tables = {"per_class": [{"class": "hair", "f1": 50.0}]}
     run = tiny.trainer(tmp_path, callbacks=[ResultsWriter()])

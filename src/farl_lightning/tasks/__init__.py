@@ -1,7 +1,19 @@
 """Tasks: LightningModules that join a network, its losses, metrics and optimiser."""
 
+from farl_lightning.tasks.alignment import AlignmentTask
 from farl_lightning.tasks.base import BaseTask, MetricReference
+from farl_lightning.tasks.dense import DenseTask, PaperResult
 from farl_lightning.tasks.optim import OptimConfig
+from farl_lightning.tasks.parsing import ParsingTask
 from farl_lightning.tasks.pretrain import PretrainTask
 
-__all__ = ["BaseTask", "MetricReference", "OptimConfig", "PretrainTask"]
+__all__ = [
+    "AlignmentTask",
+    "BaseTask",
+    "DenseTask",
+    "MetricReference",
+    "OptimConfig",
+    "PaperResult",
+    "ParsingTask",
+    "PretrainTask",
+]

@@ -302,9 +302,7 @@ def _check_keys_match(config: OptimConfig, names: list[str]) -> None:
     for key in config.group_lrs:
         if not any(re.match(key, name) for name in names):
             prefixes = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(2)}
-            raise ConfigError(
-                f"optim.group_lrs key '{key}' matches no parameter. {did_you_mean(key, prefixes)}"
-            )
+            raise ConfigError(f"optim.group_lrs key '{key}' matches no parameter. {did_you_mean(key, prefixes)}")
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True) -> Optimizer:

@@ -93,6 +93,8 @@ class FaceBatch(TypedDict, total=False):
     """Evaluation only: names of the dataset's subsets that each picture belongs to."""
     valid: Tensor
     """(B,) bool, evaluation only: False marks a repeat or a skipped sample, which no metric may count."""
+    draws: list[list[dict[str, Any]]]
+    """What the photometric steps drew for each picture, where the training device applies them to uint8 images."""
     key: list[str]
     """The name of each sample, unique in its dataset."""
     dropped: list[Drop]

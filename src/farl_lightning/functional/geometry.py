@@ -7,8 +7,8 @@ Everything takes float32 or float64 and stays in it. Conventions, everywhere in 
 - A matrix is 3x3, maps **source to crop**, and multiplies column vectors (x, y, 1).
 - Sizes are (height, width) in pixels, or one int for a square.
 
-Products are written out instead of with ``@``: under autocast a matrix product is rounded to half precision, which moves
-points by whole pixels.
+Products are written out instead of with ``@``: under autocast a matrix product is rounded to half precision, which
+moves points by whole pixels.
 """
 
 from __future__ import annotations

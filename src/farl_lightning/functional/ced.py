@@ -6,6 +6,8 @@ scorer, whose rounding is part of published numbers.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,7 +71,8 @@ def reference_grid(threshold: float, step: float = STEP) -> Tensor:
     Returns:
         (K,) float64.
     """
-    return torch.arange(0, _positive(threshold) + step, step, dtype=torch.float64)
+    count = math.ceil((_positive(threshold) + step) / step)
+    return torch.arange(count, dtype=torch.float64) * step  # as numpy rounds; a torch range of reals rounds otherwise
 
 
 def auc_reference(errors: Tensor, threshold: float, *, step: float = STEP, rule: str = "cartwright") -> Tensor:

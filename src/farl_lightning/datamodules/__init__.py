@@ -6,9 +6,17 @@ from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
     "BaseDataModule": "farl_lightning.datamodules.base",
+    "CelebAMaskHQDataModule": "farl_lightning.datamodules.parsing",
+    "DenseDataModule": "farl_lightning.datamodules.faces",
+    "FaceDataModule": "farl_lightning.datamodules.faces",
+    "FaceSyntheticsDataModule": "farl_lightning.datamodules.parsing",
+    "IBugMaskDataModule": "farl_lightning.datamodules.parsing",
+    "LaPaDataModule": "farl_lightning.datamodules.parsing",
     "LaionFaceDataModule": "farl_lightning.datamodules.laion_face",
     "ResumableLoader": "farl_lightning.datamodules.loader",
+    "SyntheticAlignmentDataModule": "farl_lightning.datamodules.synthetic_dense",
     "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",
+    "SyntheticParsingDataModule": "farl_lightning.datamodules.synthetic_dense",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from farl_lightning.datasets.faces import DatasetSource, FaceDataset
@@ -46,15 +47,20 @@ class DrawnFaces(FaceDataset):
 
     def _record(self, face: SyntheticFace) -> FaceRecord:
         """Return a face with its labels."""
-        masks = {0: lambda: None, 11: lambda: face.mask_lapa, 19: lambda: face.mask_celebamask}
         return FaceRecord(
             key=face.key,
             image=face.image,
-            mask=masks[len(self.spec.classes)](),
+            mask=self._mask(face),
             landmarks=face.landmarks(self.spec.num_landmarks) if self.spec.num_landmarks else None,
             points=face.five_points,
             box=face.box,
         )
+
+    def _mask(self, face: SyntheticFace) -> npt.NDArray[np.uint8] | None:
+        """Return the labels in the wanted classes, if any are wanted."""
+        if not self.spec.classes:
+            return None
+        return face.mask_lapa if len(self.spec.classes) == 11 else face.mask_celebamask
 
     def _draw_all(self) -> list[FaceRecord]:
         """Draw everything into two arrays, so that forked workers copy no pages of pictures."""

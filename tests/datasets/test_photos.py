@@ -79,7 +79,18 @@ def test_faces_are_detected_and_share_their_picture(photos):
 
 def test_only_the_largest_faces_are_kept(photos):
     photo = PhotoFolder(photos, detector=FakeDetector(), max_faces=1)[1]
-    assert [face.box for face in photo.faces] == [(0, 0, 11, 11)]
+    assert [face.error_box for face in photo.faces] == [(0, 0, 11, 11)]
+
+
+def test_found_boxes_become_squares_and_given_ones_stay(photos):
+    class Tall:
+        def detect(self, image):
+            return detections([[0, 0, 10, 20]], [1.0])
+
+    (face,) = PhotoFolder(photos, detector=Tall())[0].faces
+    assert (face.box, face.error_box) == ((-5, 0, 15, 20), (0, 0, 10, 20))
+    (face,) = PhotoFolder(photos, {"a.png": [FacePlace(box=(0, 0, 10, 20))]})[0].faces
+    assert (face.box, face.error_box) == ((0, 0, 10, 20), (0, 0, 10, 20))
 
 
 def test_a_picture_without_a_face_is_a_bad_sample(photos):

@@ -102,7 +102,7 @@ class PhotoFolder(Dataset[Photo]):
         if not places:
             raise BadSample(NO_FACE, f"{image.shape[1]} x {image.shape[0]} pixels")
         records = (
-            FaceRecord(key=f"{file}#{number}", image=image, points=place.points, box=place.box)
+            FaceRecord(f"{file}#{number}", image, points=place.points, box=place.crop_box, error_box=place.box)
             for number, place in enumerate(places)
         )
         scores = (float("nan") if place.score is None else place.score for place in places)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -233,6 +234,17 @@ class MTCNN(Configurable):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_network": None}
+
+
+def default_detector() -> Detector:
+    """Return :class:`MTCNN`, which needs no file, if it is installed.
+
+    Raises:
+        ConfigError: If it is not; the message says what to install or to pass.
+    """
+    if importlib.util.find_spec("facenet_pytorch") is None:
+        raise ConfigError(NO_DETECTOR)
+    return MTCNN()
 
 
 def _import(module: str, install: str) -> Any:

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from farl_lightning.functional.geometry import square_box
 from farl_lightning.transforms.detectors import Detections, Detector, best_overlap
+
+Box = tuple[float, float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +27,21 @@ class FacePlace:
         score: How sure a detector is, 0 to 1; None for a face that somebody marked.
     """
 
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     points: npt.NDArray[np.float32] | None = None
     score: float | None = None
+
+    @property
+    def crop_box(self) -> Box | None:
+        """The box that ``crop="box"`` stretches over the crop.
+
+        A marked box is taken as it is; one that a detector found hugs the face, and is grown to a square around its
+        centre, as the boxes are that landmark networks are trained on.
+        """
+        if self.box is None or self.score is None:
+            return self.box
+        left, top, right, bottom = square_box(torch.tensor(self.box, dtype=torch.float64)).tolist()
+        return left, top, right, bottom
 
     @classmethod
     def checked(cls, box: Any = None, points: Any = None, score: Any = None) -> FacePlace:

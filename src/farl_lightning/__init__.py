@@ -29,8 +29,18 @@ _PUBLIC: dict[str, str] = {
     "OptimConfig": "farl_lightning.tasks",
     "SyntheticFaces": "farl_lightning.datasets",
     "LaionFace": "farl_lightning.datasets",
+    "CelebAMaskHQ": "farl_lightning.datasets",
+    "FaceSynthetics": "farl_lightning.datasets",
+    "IBugMask": "farl_lightning.datasets",
+    "LaPa": "farl_lightning.datasets",
     "SyntheticFacesDataModule": "farl_lightning.datamodules",
     "LaionFaceDataModule": "farl_lightning.datamodules",
+    "CelebAMaskHQDataModule": "farl_lightning.datamodules",
+    "FaceSyntheticsDataModule": "farl_lightning.datamodules",
+    "IBugMaskDataModule": "farl_lightning.datamodules",
+    "LaPaDataModule": "farl_lightning.datamodules",
+    "SyntheticAlignmentDataModule": "farl_lightning.datamodules",
+    "SyntheticParsingDataModule": "farl_lightning.datamodules",
     "Tokenizer": "farl_lightning.text",
 }
 

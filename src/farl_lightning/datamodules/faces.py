@@ -167,7 +167,9 @@ class DenseDataModule(BaseDataModule):
             dataloader_idx: Number of the loader.
         """
         del dataloader_idx
-        return self._train_transform.finish(cast(FaceBatch, batch)) if isinstance(batch, dict) else batch
+        if not (isinstance(batch, dict) and "draws" in batch):
+            return batch
+        return self._train_transform.finish(cast(FaceBatch, batch))
 
     def fit_images(self, count: int) -> Tensor:
         """Return pictures of the training set, for targets that are fitted before training.

@@ -70,14 +70,14 @@ def heatmap_l1(logits: Tensor, target: Tensor, *, counted: Tensor | None = None)
     """Mean absolute error of heatmaps after a sigmoid.
 
     Args:
-        logits: (B, N, h, w); resized bilinearly to the size of the target before the sigmoid.
+        logits: (B, N, h, w); the map after the sigmoid is resized bilinearly to the size of the target, as in FaRL.
         target: (B, N, H, W) true heatmaps, 0 to 1.
         counted: (B, N) bool, landmarks that count; all by default.
 
     Returns:
         (B,), float32 at least.
     """
-    return mean_over_points((_resized(logits, target).sigmoid() - target).abs().mean((2, 3)), counted)
+    return mean_over_points((_resized(at_least_float32(logits).sigmoid(), target) - target).abs().mean((2, 3)), counted)
 
 
 def heatmap_l2(logits: Tensor, target: Tensor, *, counted: Tensor | None = None) -> Tensor:
@@ -108,7 +108,7 @@ def adaptive_wing_loss(
     """Adaptive Wing loss of heatmaps (Wang et al., ICCV 2019), with the weighted map of the paper.
 
     Args:
-        logits: (B, N, h, w); resized bilinearly to the size of the target before the sigmoid.
+        logits: (B, N, h, w); the map after the sigmoid is resized bilinearly to the size of the target, as in FaRL.
         target: (B, N, H, W) true heatmaps, 0 to 1.
         alpha: Exponent at background pixels; it falls by the value of the true map.
         omega: Scale of the curved part.
@@ -120,7 +120,7 @@ def adaptive_wing_loss(
     Returns:
         (B,), float32 at least.
     """
-    error = (_resized(logits, target).sigmoid() - target).abs()
+    error = (_resized(at_least_float32(logits).sigmoid(), target) - target).abs()
     power = alpha - target
     bend = (theta / epsilon) ** power
     slope = omega * power * bend / theta / (1 + bend)  # of the curved part at theta, where the line goes on

@@ -162,8 +162,9 @@ def infer_config(state: Mapping[str, Tensor]) -> FaceCLIPConfig:
     Raises:
         CheckpointError: If a tensor that carries a size is missing or of an odd shape.
     """
+    image = infer_image(state)
     embed_dim = _need(state, "visual.proj", 2).shape[1]
-    return FaceCLIPConfig(embed_dim=embed_dim, image=infer_image(state), text=_infer_text(state))
+    return FaceCLIPConfig(embed_dim=embed_dim, image=image, text=_infer_text(state))
 
 
 def infer_image(state: Mapping[str, Tensor]) -> ImageEncoderConfig:

@@ -86,7 +86,7 @@ def image_grid(
     """
     columns = max((len(row) for row in rows), default=1)
     text_width = 3.2 if any(captions) else 0.0
-    figure = _figure(columns * cell + text_width, len(rows) * cell + (0.3 if titles else 0), title)
+    figure = new_figure(columns * cell + text_width, len(rows) * cell + (0.3 if titles else 0), title)
     widths = [cell] * columns + ([text_width] if text_width else [])
     axes = figure.subplots(len(rows), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
     for row, cells in enumerate(axes):
@@ -116,7 +116,7 @@ def contact_sheet(
     """
     columns = max(1, min(columns, len(images)))
     count = max(1, -(-len(images) // columns))
-    figure = _figure(columns * cell, count * cell * (1.32 if any(captions) else 1.0), title)
+    figure = new_figure(columns * cell, count * cell * (1.32 if any(captions) else 1.0), title)
     axes = figure.subplots(count, columns, squeeze=False)
     for index, axis in enumerate(axes.flat):
         axis.axis("off")
@@ -153,7 +153,7 @@ def caption_ranking(
     Returns:
         (height, width, 3) uint8.
     """
-    figure = _figure(cell + 7.0, len(images) * cell, title)
+    figure = new_figure(cell + 7.0, len(images) * cell, title)
     axes = figure.subplots(len(images), 2, squeeze=False, gridspec_kw={"width_ratios": [cell, 7.0]})
     for (left, right), image, captions in zip(axes, images, ranked, strict=True):
         left.axis("off")
@@ -223,8 +223,14 @@ def save_png(picture: Pixels, path: str | Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float, title: str) -> Any:
-    """Make an empty figure, with room for a title."""
+def new_figure(width: float, height: float, title: str) -> Any:
+    """Make an empty matplotlib figure, with room for a title.
+
+    Args:
+        width: In inches of 100 pixels, without the title.
+        height: In inches of 100 pixels, without the title.
+        title: Text above everything; empty for none.
+    """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -232,7 +238,7 @@ def _figure(width: float, height: float, title: str) -> Any:
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     figure = Figure(figsize=size, dpi=_DPI, layout=layout)
     if title:
-        figure.suptitle(_printable(title), fontsize=10)
+        figure.suptitle(printable(title), fontsize=10)
     return figure
 
 
@@ -243,9 +249,13 @@ def _write(axis: Axes, text: str) -> None:
 
 def _wrapped(text: str, width: int, lines: int) -> str:
     """Break text into lines, and cut what does not fit."""
-    return "\n".join(textwrap.wrap(_printable(text), width, max_lines=lines, placeholder=" …"))
+    return "\n".join(textwrap.wrap(printable(text), width, max_lines=lines, placeholder=" …"))
 
 
-def _printable(text: str) -> str:
-    """Return text without what matplotlib would read as mathematics, and without control characters."""
+def printable(text: str) -> str:
+    """Return text without what matplotlib would read as mathematics, and without control characters.
+
+    Args:
+        text: Any text.
+    """
     return "".join(letter for letter in text if letter.isprintable()).replace("$", r"\$")

@@ -1,0 +1,124 @@
+"""Diagrams of results: cumulative error distribution, confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from farl_lightning.visualization.grid import Pixels, new_figure, printable, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _FAINT = "#24292f", "#d0d7de"
+
+
+def ced_plot(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    threshold: float | None = None,
+    normalizer: str = "",
+    title: str = "Cumulative error distribution",
+) -> Pixels:
+    """Draw cumulative error distributions, one line per subset, with area and failure rate in the legend.
+
+    Args:
+        curves: For each name ascending thresholds and the share of errors up to each; ``""`` means all faces and is
+            drawn first and bold. ``CED.curves`` fits.
+        threshold: Where area and failure rate are taken; by default at the end of the thresholds.
+        normalizer: What errors were divided by, for the axis.
+        title: Title.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    figure = new_figure(6.4, 4.4, title)
+    axis = figure.subplots()
+    last = 0.0
+    for name, (thresholds, shares) in curves.items():
+        x, y = np.asarray(thresholds, dtype=float), np.asarray(shares, dtype=float)
+        if not len(x) or np.isnan(y).any():
+            continue
+        end = float(x[-1]) if threshold is None else threshold
+        last = max(last, end)
+        style: dict[str, Any] = {"linewidth": 1.4} if name else {"linewidth": 2.6, "color": _INK}
+        axis.step(100 * x, 100 * y, where="post", label=_curve_label(name, x, y, end), **style)
+    by = f", divided by {normalizer.replace('_', '-')}" if normalizer else ""
+    axis.set(xlabel=f"error{printable(by)} (%)", ylabel="faces with at most this error (%)")
+    axis.set(xlim=(0, 100 * last or 1), ylim=(0, 101))
+    _tidy(axis)
+    axis.grid(color=_FAINT, linewidth=0.6)
+    if last:
+        axis.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    return render(figure)
+
+
+def _curve_label(name: str, x: Any, y: Any, threshold: float) -> str:
+    """Name a curve, with its area and failure rate."""
+    inside = x <= threshold * (1 + 1e-9)
+    grid, share = np.append(x[inside], threshold), y[inside]
+    area = float((share * np.diff(grid)).sum()) / threshold  # a step function: no rule is needed
+    failures = 1 - (float(share[-1]) if len(share) else 0.0)
+    return f"{printable(name) or 'all faces'}  ·  AUC {100 * area:.1f}  FR {100 * failures:.1f}"
+
+
+def confusion_picture(
+    table: ArrayLike, names: Sequence[str], *, title: str = "Confusion of classes", percent: bool = True
+) -> Pixels:
+    """Draw a confusion matrix: rows are true classes, columns predicted ones.
+
+    Args:
+        table: (C, C) counts.
+        names: Class names by label.
+        title: Title.
+        percent: Whether cells are shares of their row in percent; else counts.
+
+    Returns:
+        (height, width, 3) uint8. Classes that do not occur in the truth have an empty row.
+    """
+    counts = np.asarray(table, dtype=float)
+    rows = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(100 * counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
+    side = max(2.6, 0.42 * len(names))
+    figure = new_figure(side + 2.0, side + 1.0, title)
+    axis = figure.subplots()
+    shown = axis.imshow(np.sqrt(shares / 100), cmap="Blues", vmin=0, vmax=1)  # so that a few percent show
+    shown.cmap.set_bad("#f6f8fa")
+    _write_cells(axis, counts, shares, percent)
+    labels = [printable(name) for name in names]
+    axis.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(len(names)), labels, fontsize=8)
+    axis.set(xlabel="predicted" + (" (% of the true pixels)" if percent else " (pixels)"), ylabel="true")
+    axis.tick_params(length=0)
+    _tidy(axis)
+    return render(figure)
+
+
+def _write_cells(axis: Axes, counts: Any, shares: Any, percent: bool) -> None:
+    """Write the number of each cell that is not negligible."""
+    for row, column in np.argwhere(counts > 0):
+        share = shares[row, column]
+        if share < 0.1 and row != column:
+            continue
+        text = (f"{share:.0f}" if share >= 9.95 else f"{share:.1f}") if percent else _short(counts[row, column])
+        axis.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if share > 35 else _INK)
+
+
+def _short(count: float) -> str:
+    """Write a count in at most four letters or so."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= limit:
+            return f"{count / limit:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+def _tidy(axis: Axes) -> None:
+    """Remove the frame, keep the ink quiet."""
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color(_FAINT)
+    axis.tick_params(labelsize=8, colors=_INK)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "AFLW19DataModule": "farl_lightning.datamodules.alignment",
     "BaseDataModule": "farl_lightning.datamodules.base",
+    "COFWDataModule": "farl_lightning.datamodules.alignment",
     "CelebAMaskHQDataModule": "farl_lightning.datamodules.parsing",
     "DenseDataModule": "farl_lightning.datamodules.faces",
     "FaceDataModule": "farl_lightning.datamodules.faces",
     "FaceSyntheticsDataModule": "farl_lightning.datamodules.parsing",
+    "IBug300WDataModule": "farl_lightning.datamodules.alignment",
     "IBugMaskDataModule": "farl_lightning.datamodules.parsing",
     "LaPaDataModule": "farl_lightning.datamodules.parsing",
     "LaionFaceDataModule": "farl_lightning.datamodules.laion_face",
@@ -17,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules.synthetic_dense",
     "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",
     "SyntheticParsingDataModule": "farl_lightning.datamodules.synthetic_dense",
+    "WFLWDataModule": "farl_lightning.datamodules.alignment",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

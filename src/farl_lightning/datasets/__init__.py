@@ -5,18 +5,24 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "AFLW19": "farl_lightning.datasets.aflw19",
+    "COFW": "farl_lightning.datasets.cofw",
     "CelebAMaskHQ": "farl_lightning.datasets.celebamask_hq",
     "DetectionTable": "farl_lightning.datasets.detections",
     "FaceDataset": "farl_lightning.datasets.faces",
-    "FaceSynthetics": "farl_lightning.datasets.face_synthetics",
     "FaceSubset": "farl_lightning.datasets.faces",
+    "FaceSynthetics": "farl_lightning.datasets.face_synthetics",
+    "IBug300W": "farl_lightning.datasets.ibug300w",
     "IBugMask": "farl_lightning.datasets.ibugmask",
     "LaPa": "farl_lightning.datasets.lapa",
     "LaionFace": "farl_lightning.datasets.laion_face",
+    "LandmarkSet": "farl_lightning.datasets.landmark_sets",
     "PhotoFolder": "farl_lightning.datasets.photos",
     "ShardStream": "farl_lightning.datasets.stream",
     "SyntheticFace": "farl_lightning.datasets.synthetic",
     "SyntheticFaces": "farl_lightning.datasets.synthetic",
+    "WFLW": "farl_lightning.datasets.wflw",
+    "landmark_set": "farl_lightning.datasets.landmark_sets",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

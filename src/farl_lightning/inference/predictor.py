@@ -196,7 +196,7 @@ class FacePredictor:
         if spec.crop == "none":
             return [_WHOLE]
         found = self._find().detect(image).largest(self.max_faces)
-        if by_points and found.points is None:
+        if by_points and len(found) and found.points is None:
             raise ConfigError(
                 f"the network's crop '{spec.crop}' needs five points of each face, and {type(self.detector).__name__} "
                 "finds boxes alone; take another detector, or pass points"

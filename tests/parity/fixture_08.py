@@ -130,7 +130,7 @@ def _facer_grids(data: Mapping[str, Any]) -> Iterator[Deviation]:
     size = data["facer_grid/warped_wf0.8"].shape[-2:]
     grid = warp.crop_to_source_grid(matrix, size, 0.8, "facer")
     yield compare("warped_wf0.8", warp.sample(image, grid), data["facer_grid/warped_wf0.8"], atol=2e-4)
-    quick = warp.Warp(matrix, image.shape[-2:], size, 0.8, "facer")(image)
+    quick = warp.read(image, warp.Warp(matrix, size, 0.8, "facer").grid(image.shape[-2:]))
     yield compare("warped_wf0.8, in one step", quick, data["facer_grid/warped_wf0.8"], atol=2e-4)
 
 
@@ -159,13 +159,13 @@ def _blueprint_map(data: Mapping[str, Any], key: str, factor: float, index: int)
     yield compare(f"{key}/points_inv", returned[0], data[f"{key}/points_inv"], rtol=1e-5, atol=3e-4)
 
     image = tensor(data["blueprint/map_image"]).permute(2, 0, 1)[None]
-    quick = warp.Warp(matrix, image.shape[-2:], crop, factor)
-    for name, ours in (("sample", warp.sample(image, grid.float())), ("one step", quick(image))):
+    quick = warp.Warp(matrix, crop, factor).grid(image.shape[-2:])
+    for name, ours in (("sample", warp.sample(image, grid.float())), ("one step", warp.read(image, quick))):
         yield _image(f"{key}/image_bilinear, {name}", ours, data[f"{key}/image_bilinear"])
     warped = tensor(data[f"{key}/image_bilinear"]).permute(2, 0, 1)[None]
     yield _image(f"{key}/back_bilinear", warp.sample(warped, inverse.float()), data[f"{key}/back_bilinear"])
     label = tensor(data["blueprint/map_label"]).float()[None, None]
-    ours = quick(label, "nearest")[0, 0].numpy()
+    ours = warp.read(label, quick, "nearest")[0, 0].numpy()
     tie = (np.abs(grid[0].numpy() % 1 - 0.5) < 1e-3).any(-1)  # exact halves may be rounded either way
     wrong = (ours != data[f"{key}/label_nearest"]) & ~tie
     yield Deviation(f"{key}/label_nearest", float(wrong.sum()), 0.5)

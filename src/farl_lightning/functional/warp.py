@@ -114,8 +114,7 @@ def crop_to_source_grid(matrix: Tensor, size: Size, factor: float = 0.0, convent
     Returns:
         (B, H, W, 2) xy in source pixels.
     """
-    offset = _offset(convention)
-    return _outer(*_crop_axes(invert_matrix(matrix), size, factor, offset), -offset)
+    return Warp(matrix, size, factor, convention).positions()
 
 
 def source_to_crop_grid(
@@ -162,69 +161,71 @@ def sample(image: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
     """
     height, width = image.shape[-2:]
     relative = torch.stack([(2 * grid[..., 0] + 1) / width - 1, (2 * grid[..., 1] + 1) / height - 1], -1)
-    return F.grid_sample(image, relative.to(image.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+    return read(image, relative.to(image.dtype), mode)
 
 
 class Warp:
-    """The map of one batch of crops, worked out once and applied to pictures and label maps alike.
+    """The map of a batch of crops, worked out once for pictures, label maps and the part of the source they need.
 
-    Quicker than :func:`crop_to_source_grid` with :func:`sample`: rows and columns are mapped as vectors, in double
-    precision if the matrix has it, and the grid is their outer sum, already in the units that ``grid_sample`` takes.
+    Columns and rows are mapped as vectors, in the matrix's own precision (the tanh warp acts axis by axis); the grid
+    is their outer sum. That makes it quicker than the general :func:`crop_to_source_grid` with :func:`sample`.
 
     Args:
-        matrix: (B, 3, 3), source to crop, affine.
-        source_size: Height and width of the source in pixels.
+        matrix: (B, 3, 3), source to crop, affine (last row 0 0 1).
         size: Height and width of the crop in pixels.
         factor: Factor of the tanh warp.
         convention: ``"blueprint"`` or ``"facer"``.
-        dtype: Of the grid, and of the pictures that will be sampled.
     """
 
-    def __init__(
-        self,
-        matrix: Tensor,
-        source_size: Size,
-        size: Size,
-        factor: float = 0.0,
-        convention: str = "blueprint",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, matrix: Tensor, size: Size, factor: float = 0.0, convention: str = "blueprint") -> None:
         offset = _offset(convention)
-        height, width = height_width(source_size)
-        columns, rows = _crop_axes(invert_matrix(matrix), size, factor, offset)
-        unit = 2 / matrix.new_tensor([width, height])
-        shift = (0.5 - offset) * unit - 1
-        self.grid = _outer((columns * unit).to(dtype), (rows * unit + shift).to(dtype))
+        height, width = height_width(size)
+        x = torch.arange(width, dtype=matrix.dtype, device=matrix.device) + offset
+        y = torch.arange(height, dtype=matrix.dtype, device=matrix.device) + offset
+        if factor > 0:
+            x, y = _stretch(x, width, factor), _stretch(y, height, factor)
+        self._columns, rows = _axes(invert_matrix(matrix), x, y)
+        self._rows = rows - offset
 
-    def __call__(self, image: Tensor, mode: str = "bilinear") -> Tensor:
-        """Cut the crops, as :func:`sample` does.
+    def positions(self) -> Tensor:
+        """Return (B, H, W, 2) xy in source pixels."""
+        return _outer(self._columns, self._rows)
+
+    def bounds(self) -> Tensor:
+        """Return (B, 4) left, top, right, bottom: the outermost positions, in source pixels."""
+        columns, rows = self._columns[..., [0, -1], :], self._rows[..., [0, -1], :]
+        lowest, highest = (f(columns, -2) + f(rows, -2) for f in (torch.amin, torch.amax))
+        return torch.cat([lowest, highest], -1)
+
+    def grid(self, source_size: Size, origin: tuple[int, int] = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the grid that :func:`read` takes.
 
         Args:
-            image: (B, C, H, W) of the dtype given.
-            mode: ``"bilinear"`` or ``"nearest"``.
+            source_size: Height and width of the picture, or of the part of it, that will be read.
+            origin: Left and top of that part.
+            dtype: Of the picture.
 
         Returns:
-            (B, C, h, w).
+            (B, H, W, 2) on [-1, 1], which are the outer edges of the outermost pixels.
         """
-        return F.grid_sample(image, self.grid, mode=mode, padding_mode="zeros", align_corners=False)
+        height, width = height_width(source_size)
+        unit = 2 / self._rows.new_tensor([width, height])
+        rows = (self._rows - self._rows.new_tensor(origin) + 0.5) * unit - 1
+        return _outer((self._columns * unit).to(dtype), rows.to(dtype))
 
 
-def source_bounds(matrix: Tensor, size: Size, factor: float = 0.0, convention: str = "blueprint") -> Tensor:
-    """Return the upright rectangle of the source that a crop reads.
+def read(image: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
+    """Read pictures by the grid of :class:`Warp`, as :func:`sample` does by positions.
 
     Args:
-        matrix: (..., 3, 3), source to crop, affine.
-        size: Height and width of the crop in pixels.
-        factor: Factor of the tanh warp.
-        convention: ``"blueprint"`` or ``"facer"``.
+        image: (B, C, H, W) floating point.
+        grid: (B, h, w, 2) of the same dtype.
+        mode: ``"bilinear"`` or ``"nearest"``.
 
     Returns:
-        (..., 4) left, top, right, bottom: the outermost positions in source pixels, borders included.
+        (B, C, h, w).
     """
-    height, width = height_width(size)
-    ends = [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]
-    corners = points_to_source(matrix.new_tensor(ends), matrix, size, factor, convention)
-    return torch.cat([corners.amin(-2), corners.amax(-2)], -1)
+    return F.grid_sample(image, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def _offset(convention: str) -> float:
@@ -257,16 +258,6 @@ def _stretch(position: Tensor, size: int, factor: float) -> Tensor:
     return (torch.where(u.abs() > 1 - factor, u.sign() * beyond, u) + 1) * (size / 2)
 
 
-def _crop_axes(inverse: Tensor, size: Size, factor: float, offset: float) -> tuple[Tensor, Tensor]:
-    """Map the crop's columns and rows into the source; their outer sum is the grid (the tanh warp is axis by axis)."""
-    height, width = height_width(size)
-    x = torch.arange(width, dtype=inverse.dtype, device=inverse.device) + offset
-    y = torch.arange(height, dtype=inverse.dtype, device=inverse.device) + offset
-    if factor > 0:
-        x, y = _stretch(x, width, factor), _stretch(y, height, factor)
-    return _axes(inverse, x, y)
-
-
 def _axes(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return (..., W, 2) and (..., H, 2), whose outer sum is the matrix applied to every (x, y)."""
     columns = x[:, None] * matrix[..., None, :2, 0]
@@ -274,8 +265,8 @@ def _axes(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return columns, rows
 
 
-def _outer(columns: Tensor, rows: Tensor, shift: float = 0.0) -> Tensor:
+def _outer(columns: Tensor, rows: Tensor) -> Tensor:
     """Add (..., 1, W, 2) and (..., H, 1, 2). As complex numbers, which torch adds ten times as fast as pairs."""
     total = torch.view_as_complex(columns.contiguous())[..., None, :]
-    total = total + torch.view_as_complex((rows + shift).contiguous())[..., :, None]
+    total = total + torch.view_as_complex(rows.contiguous())[..., :, None]
     return torch.view_as_real(total)

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional import photometric
 from farl_lightning.functional.geometry import similarity_matrix
-from farl_lightning.functional.warp import Warp, points_to_crop
+from farl_lightning.functional.warp import Warp, points_to_crop, read
 
 Pairs = Sequence[Sequence[int]]
 
@@ -282,7 +282,8 @@ def _move(images: Tensor, matrix: Tensor, mode: str) -> Tensor:
     """Warp (..., H, W) of any dtype within its size."""
     floats = images if images.is_floating_point() else images.float()
     size: tuple[int, int] = (images.shape[-2], images.shape[-1])
-    moved = Warp(matrix[None], size, size, dtype=floats.dtype)(floats.reshape(1, -1, *size), mode)
+    grid = Warp(matrix[None], size).grid(size, dtype=floats.dtype)
+    moved = read(floats.reshape(1, -1, *size), grid, mode)
     if not images.is_floating_point():
         moved = moved.round_()
     return moved.view(images.shape).to(images.dtype)

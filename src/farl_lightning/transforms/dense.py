@@ -14,7 +14,7 @@ from farl_lightning.functional.warp import points_to_crop
 from farl_lightning.transforms.crop import CropError
 from farl_lightning.transforms.dense_config import DenseTransformConfig, alignment_recipe, parsing_recipe
 from farl_lightning.transforms.face_matrix import face_matrix
-from farl_lightning.transforms.resample import Crop, cut_image, cut_mask
+from farl_lightning.transforms.resample import FaceCut
 from farl_lightning.types import FaceBatch, FaceRecord, FaceSpec
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ class DenseTransform:
     def _warp(self, sample: dict[str, Any], record: FaceRecord, matrix: Tensor) -> None:
         """Move picture (to floats in [0, 1]), mask and landmarks into the crop."""
         spec, size = self.spec, self.spec.image_size
-        crop = Crop(matrix, size, spec.warp_factor, self.config.antialias)
-        sample["image"] = cut_image(record.image, crop).mul_(1 / 255)
+        cut = FaceCut(matrix, size, spec.warp_factor, record.image.shape[:2], self.config.antialias)
+        sample["image"] = cut.image(record.image).mul_(1 / 255)
         if record.mask is not None:
-            sample["mask"] = cut_mask(record.mask, crop, _IGNORE if self.config.outside == "ignore" else 0)
+            sample["mask"] = cut.mask(record.mask, _IGNORE if self.config.outside == "ignore" else 0)
         if record.landmarks is not None:
             points = torch.tensor(record.landmarks, dtype=torch.float64)
             sample["landmarks"] = points_to_crop(points, matrix, size, spec.warp_factor).float()

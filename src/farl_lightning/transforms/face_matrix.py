@@ -18,7 +18,7 @@ from farl_lightning.functional.geometry import (
     similarity_matrix,
     square_box,
 )
-from farl_lightning.functional.warp import source_bounds
+from farl_lightning.functional.warp import Warp
 from farl_lightning.transforms.crop import CropError, visible_box
 from farl_lightning.types import FaceSpec
 
@@ -58,7 +58,7 @@ def face_matrix(
         matrix = quad_matrix(_checked_points(points, 5, spec.crop), size)
     else:
         raise ConfigError(f"crop '{spec.crop}' is unknown. Allowed: align, box, none, quad.")
-    visible_box(source_bounds(matrix, size).tolist(), (source_size[1], source_size[0]))
+    visible_box(Warp(matrix, size).bounds().tolist(), (source_size[1], source_size[0]))
     if spec.zoom == 1:
         return matrix
     zero = torch.zeros((), dtype=torch.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from farl_lightning.functional.geometry import box_matrix, compose_matrices, invert_matrix
-from farl_lightning.functional.warp import Warp, crop_to_source_grid, source_bounds
+from farl_lightning.functional.warp import Warp, read
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -21,73 +20,97 @@ GATHER_FROM = 4_000_000
 floats would take longer, and gigabytes at 12,000 pixels a side."""
 
 
-class Crop(NamedTuple):
-    """How a crop is cut.
+class FaceCut:
+    """One crop of one picture, worked out once for the picture and its mask.
 
-    Attributes:
+    Args:
         matrix: (3, 3) float64, source to crop.
         size: Side of the crop in pixels.
         factor: Factor of the tanh warp.
+        source_size: Height and width of the picture in pixels.
         antialias: Whether a smaller crop averages over the pixels that it merges.
     """
 
-    matrix: Tensor
-    size: int
-    factor: float = 0.0
-    antialias: bool = False
+    def __init__(
+        self, matrix: Tensor, size: int, factor: float, source_size: tuple[int, int], antialias: bool = False
+    ) -> None:
+        self.matrix, self.size, self.factor, self.antialias = matrix, size, factor, antialias
+        self._warp = Warp(matrix[None], size, factor)
+        self._left, self._top, self._right, self._bottom = _window(self._warp, source_size)
+        self._grid: Tensor | None = None
+
+    def image(self, image: Pixels) -> Tensor:
+        """Cut the picture, bilinear, 0 outside.
+
+        Args:
+            image: (H, W, 3) uint8.
+
+        Returns:
+            (3, size, size) float32 from 0 to 255.
+        """
+        part = self._part(image)
+        if part.size == 0:
+            return torch.zeros(3, self.size, self.size)
+        if self.antialias and (small := self._shrunk(part)) is not None:
+            return small
+        if part.shape[0] * part.shape[1] > GATHER_FROM:
+            return _gather_bilinear(part, self._positions())
+        return self._read(part, "bilinear")
+
+    def mask(self, mask: Pixels, outside: int = 0) -> Tensor:
+        """Cut the label map, nearest.
+
+        Args:
+            mask: (H, W) uint8.
+            outside: Label of what lies outside.
+
+        Returns:
+            (size, size) int64.
+        """
+        part = self._part(mask)
+        if part.size == 0:
+            return torch.full((self.size, self.size), outside)
+        if part.shape[0] * part.shape[1] > GATHER_FROM:
+            return _gather_nearest(part, self._positions(), outside)
+        return self._read(part[..., None], "nearest", outside)[0].long()
+
+    def _part(self, pixels: Pixels) -> Pixels:
+        """Return what the crop reads of a picture."""
+        return pixels[self._top : self._bottom, self._left : self._right]
+
+    def _read(self, part: Pixels, mode: str, outside: int = 0) -> Tensor:
+        """Interpolate as floats; (C, size, size)."""
+        if self._grid is None:
+            self._grid = self._warp.grid((part.shape[0], part.shape[1]), (self._left, self._top))
+        source = _as_tensor(part).to(torch.float32, memory_format=torch.contiguous_format)
+        if not outside:
+            return read(source, self._grid, mode)[0]
+        return read(source.sub_(outside), self._grid, mode)[0].add_(outside)  # grid_sample knows no border but 0
+
+    def _positions(self) -> npt.NDArray[np.float64]:
+        """Return where the crop's pixels lie in the part that is read; (size, size, 2) xy."""
+        positions: npt.NDArray[np.float64] = self._warp.positions()[0].numpy() - np.array([self._left, self._top])
+        return positions
+
+    def _shrunk(self, part: Pixels) -> Tensor | None:
+        """Resize the part with antialiasing to the crop's own resolution and cut from there, if that is lower."""
+        zoom_x, zoom_y = self.matrix[:2, :2].norm(dim=0).clamp(max=1).tolist()
+        height, width = part.shape[:2]
+        size = max(math.ceil(height * zoom_y), 1), max(math.ceil(width * zoom_x), 1)
+        if size == (height, width):
+            return None
+        small = F.interpolate(_as_tensor(part), size, mode="bilinear", antialias=True)
+        edges = torch.tensor([self._left, self._top, self._right, self._bottom], dtype=self.matrix.dtype) - 0.5
+        matrix = compose_matrices(invert_matrix(box_matrix(edges, size)), self.matrix)
+        return read(small.float(), Warp(matrix[None], self.size, self.factor).grid(size))[0]
 
 
-def cut_image(image: Pixels, crop: Crop) -> Tensor:
-    """Cut a picture, bilinear, 0 outside.
-
-    Args:
-        image: (H, W, 3) uint8.
-        crop: Where.
-
-    Returns:
-        (3, size, size) float32 from 0 to 255.
-    """
-    part, matrix = _needed(image, crop)
-    if part.size == 0:
-        return torch.zeros(3, crop.size, crop.size)
-    if crop.antialias:
-        part, matrix = _shrink(part, matrix)
-    if part.shape[0] * part.shape[1] > GATHER_FROM:
-        return _gather_bilinear(part, crop._replace(matrix=matrix))
-    return _warp(part, crop._replace(matrix=matrix), "bilinear")
-
-
-def cut_mask(mask: Pixels, crop: Crop, outside: int = 0) -> Tensor:
-    """Cut a label map, nearest.
-
-    Args:
-        mask: (H, W) uint8.
-        crop: Where.
-        outside: Label of what lies outside.
-
-    Returns:
-        (size, size) int64.
-    """
-    part, matrix = _needed(mask, crop)
-    if part.size == 0:
-        return torch.full((crop.size, crop.size), outside)
-    crop = crop._replace(matrix=matrix)
-    if part.shape[0] * part.shape[1] > GATHER_FROM:
-        return _gather_nearest(part, crop, outside)
-    return _warp(part[..., None], crop, "nearest", outside)[0].long()
-
-
-def _needed(pixels: Pixels, crop: Crop) -> tuple[Pixels, Tensor]:
-    """Return the part of a picture that a crop reads (maybe nothing of it), and the matrix from there."""
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = source_bounds(crop.matrix, crop.size, crop.factor).tolist()
-    left, top = max(math.floor(left) - 1, 0), max(math.floor(top) - 1, 0)
-    right, bottom = min(math.ceil(right) + 2, width), min(math.ceil(bottom) + 2, height)
-    if right <= left or bottom <= top:
-        return pixels[:0], crop.matrix
-    origin = torch.eye(3, dtype=crop.matrix.dtype)
-    origin[:2, 2] = origin.new_tensor([left, top])
-    return pixels[top:bottom, left:right], compose_matrices(origin, crop.matrix)
+def _window(warp: Warp, source_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the whole pixels that a crop reads: left, top, and after the last right and bottom; maybe none."""
+    left, top, right, bottom = warp.bounds()[0].tolist()
+    left, top = max(math.floor(left), 0), max(math.floor(top), 0)
+    right, bottom = min(math.ceil(right) + 1, source_size[1]), min(math.ceil(bottom) + 1, source_size[0])
+    return left, top, max(left, right), max(top, bottom)
 
 
 def _as_tensor(pixels: Pixels) -> Tensor:
@@ -95,39 +118,11 @@ def _as_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)[None]
 
 
-def _warp(pixels: Pixels, crop: Crop, mode: str, outside: int = 0) -> Tensor:
-    """Interpolate (H, W, C) as floats; (C, size, size)."""
-    source = _as_tensor(pixels).to(torch.float32, memory_format=torch.contiguous_format)
-    warp = Warp(crop.matrix[None], (source.shape[-2], source.shape[-1]), crop.size, crop.factor)
-    if not outside:
-        return warp(source, mode)[0]
-    return warp(source.sub_(outside), mode)[0].add_(outside)  # grid_sample knows no border but 0
-
-
-def _shrink(pixels: Pixels, matrix: Tensor) -> tuple[Pixels, Tensor]:
-    """Resize with antialiasing to the crop's own resolution, if that is lower."""
-    zoom_x, zoom_y = matrix[:2, :2].norm(dim=0).clamp(max=1).tolist()
-    height, width = pixels.shape[:2]
-    size = max(math.ceil(height * zoom_y), 1), max(math.ceil(width * zoom_x), 1)
-    if size == (height, width):
-        return pixels, matrix
-    small = F.interpolate(_as_tensor(pixels), size, mode="bilinear", antialias=True)
-    whole = matrix.new_tensor([-0.5, -0.5, width - 0.5, height - 0.5])
-    return small[0].permute(1, 2, 0).numpy(), compose_matrices(invert_matrix(box_matrix(whole, size)), matrix)
-
-
-def _positions(crop: Crop) -> npt.NDArray[np.float64]:
-    """Return where the crop's pixels lie in the source; (size, size, 2) xy."""
-    positions: npt.NDArray[np.float64] = crop_to_source_grid(crop.matrix[None], crop.size, crop.factor)[0].numpy()
-    return positions
-
-
-def _gather_bilinear(pixels: Pixels, crop: Crop) -> Tensor:
-    """Interpolate by reading the four neighbours of each of the crop's pixels."""
-    positions = _positions(crop)
+def _gather_bilinear(pixels: Pixels, positions: npt.NDArray[np.float64]) -> Tensor:
+    """Interpolate by reading the four neighbours of each position."""
     corner = np.floor(positions)
     share = (positions - corner).astype(np.float32)
-    result = np.zeros((crop.size, crop.size, 3), np.float32)
+    result = np.zeros((*positions.shape[:2], 3), np.float32)
     for dx in (0, 1):
         for dy in (0, 1):
             weight = np.abs(1 - dx - share[..., 0]) * np.abs(1 - dy - share[..., 1])
@@ -136,9 +131,9 @@ def _gather_bilinear(pixels: Pixels, crop: Crop) -> Tensor:
     return torch.from_numpy(result).permute(2, 0, 1).contiguous()
 
 
-def _gather_nearest(mask: Pixels, crop: Crop, outside: int) -> Tensor:
-    """Read the nearest neighbour of each of the crop's pixels."""
-    values, inside = _read(mask, np.rint(_positions(crop)))
+def _gather_nearest(mask: Pixels, positions: npt.NDArray[np.float64], outside: int) -> Tensor:
+    """Read the nearest neighbour of each position."""
+    values, inside = _read(mask, np.rint(positions))
     return torch.from_numpy(np.where(inside, values, outside).astype(np.int64))
 
 

@@ -76,6 +76,15 @@ def test_pts_files_say_the_same_as_the_csv_files(folder):
             assert of_pts[key].subsets == record.subsets
 
 
+def test_one_pixel_is_taken_off_the_points_of_pts_files(folder):
+    lines = "\n".join(f"{10 + i / 4} {20 + i / 8}" for i in range(68))
+    (folder / "afw/1000_1.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}\n")
+    record = IBug300W(folder, "train", "pts")[0]
+    np.testing.assert_array_equal(record.landmarks[:2], [[9, 19], [9.25, 19.125]])
+    # x from 9 to 25.75, y from 19 to 27.375, rounded outwards to 17 by 9 pixels around (17.5, 23.5)
+    assert record.box == (9.0, 15.0, 26.0, 32.0)
+
+
 def test_pts_files_are_read_where_no_csv_file_is(folder):
     for path in folder.glob("*.csv"):
         path.unlink()

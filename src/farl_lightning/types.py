@@ -91,6 +91,12 @@ class FaceBatch(TypedDict, total=False):
     """(B, 4) float32 left, top, right, bottom in source pixels: the box that errors are normalised by; nan = none."""
     subsets: list[tuple[str, ...]]
     """Evaluation only: names of the dataset's subsets that each picture belongs to."""
+    source_image: list[npt.NDArray[np.uint8]]
+    """Photographs only: for each face the whole (H, W, 3) uint8 picture, upright; an array, so that no GPU takes it."""
+    path: list[str]
+    """Photographs only: where the picture of each face is."""
+    score: Tensor
+    """(B,) float32, photographs only: how sure a detector is of each face, 0 to 1; nan where none was asked."""
     valid: Tensor
     """(B,) bool, evaluation only: False marks a repeat or a skipped sample, which no metric may count."""
     draws: list[list[dict[str, Any]]]

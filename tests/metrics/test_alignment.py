@@ -165,6 +165,7 @@ def test_reset_and_forward_keep_names():
     metric(pred[1:2], target[1:2], subsets=SUBSETS[1:2])
     assert _values(metric) == before
     metric.reset()
+    metric.update(pred, target, valid=torch.zeros(7).bool())
     assert metric.compute()["nme"].isnan()
 
 

@@ -146,7 +146,7 @@ def overlay_heatmap(image: Pixels, heatmap: NDArray[Any], *, strength: float = 0
     heat = np.nan_to_num(np.asarray(heatmap, dtype=np.float32))
     heat = (heat.max(axis=0, initial=0.0) if heat.ndim == 3 else heat).clip(0, 1)
     heat = _stretched(heat, image.shape[:2]).clip(0, 1)
-    grey = np.repeat(0.75 * image.mean(axis=2, keepdims=True), 3, axis=2)
+    grey = np.repeat(25 + 0.65 * image.mean(axis=2, keepdims=True), 3, axis=2)
     colors = 255 * np.asarray(colormaps["inferno"](0.15 + 0.85 * heat))[..., :3]
     return _blend(grey, colors, strength * np.sqrt(heat))
 

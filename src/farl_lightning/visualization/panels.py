@@ -157,7 +157,13 @@ def with_legend(picture: Pixels, colors: Mapping[str, Sequence[int]]) -> Pixels:
         for name, color in colors.items()
     ]
     figure.legend(handles=patches, ncols=columns, loc="center", fontsize=7.5, frameon=False, handlelength=1.2)
-    return _stacked([picture, render(figure)])
+    return _stacked([picture, _trimmed(render(figure))])
+
+
+def _trimmed(picture: Pixels, margin: int = 6) -> Pixels:
+    """Cut white rows off above and below."""
+    rows = np.flatnonzero((picture < 255).any(axis=(1, 2)))
+    return picture[max(0, rows[0] - margin) : rows[-1] + 1 + margin] if len(rows) else picture
 
 
 def _stacked(pictures: Sequence[Pixels]) -> Pixels:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from farl_lightning.datasets.bad_sample import BadSample
-from farl_lightning.datasets.wflw import SUBSETS, WFLW
-from farl_lightning.errors import ConfigError, DatasetNotFoundError
+from farl_lightning.datasets.wflw import LIST, SUBSETS, WFLW
+from farl_lightning.errors import ConfigError, DataError, DatasetNotFoundError
 from farl_lightning.testing.benchmarks.wflw import write_wflw
 
 
@@ -54,6 +54,52 @@ def test_subsets_are_those_of_the_csv_files(folder):
     assert {len(record.subsets) for record in whole} == {2}
 
 
+def test_the_authors_lists_say_the_same_as_the_csv_files(folder):
+    for split in ("train", "test"):
+        csv, listed = WFLW(folder, split, annotations="csv"), WFLW(folder, split, annotations="list")
+        assert csv.keys == listed.keys
+        for a, b in zip(csv, listed, strict=False):
+            np.testing.assert_allclose(a.landmarks, b.landmarks, atol=1e-5)
+            assert (a.subsets, pytest.approx(a.box, abs=1e-3)) == (b.subsets, b.box)
+
+
+def test_a_line_of_the_lists_is_points_rectangle_flags_picture(folder):
+    path = folder / LIST.format("test")
+    words = [*(["10.5", "20.25", "30.5", "40.75"] * 49), "1", "2", "3", "4", "0", "1", "0", "0", "1", "0", "a/b.jpg"]
+    path.write_text(" ".join(words) + "\n")
+    dataset = WFLW(folder, "test", annotations="list")
+    assert dataset.rows[0].picture == "a/b.jpg"
+    assert dataset.rows[0].subsets == ("expression", "occlusion")
+    np.testing.assert_array_equal(dataset.rows[0].landmarks[:2], [[10.5, 20.25], [30.5, 40.75]])
+    # from 10 to 31 and 20 to 41: the square around the points, not the rectangle
+    assert dataset.rows[0].box == (10.0, 20.0, 31.0, 41.0)
+
+
+def test_lists_are_read_where_no_csv_file_is(folder):
+    for path in folder.glob("*.csv"):
+        path.unlink()
+    assert len(WFLW(folder, "test", "blur")) > 0
+    with pytest.raises(DatasetNotFoundError, match="face_landmarks_wflw_train"):
+        WFLW(folder, "train", annotations="csv")
+
+
+def test_a_bad_line_of_a_list_costs_one_sample_and_another_file_is_refused(folder):
+    path = folder / LIST.format("train")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace(lines[1].split()[5], "x"), lines[2] + " 7"]))
+    dataset = WFLW(folder, "train", annotations="list")
+    for index, reason in ((1, "line 2: could not convert"), (2, "line 3: 208 columns instead of 207")):
+        with pytest.raises(BadSample, match=reason):
+            dataset[index]
+    assert dataset[0].landmarks.shape == (98, 2)
+    path.write_text("1 2 3\n")
+    with pytest.raises(DataError, match="line 1: 3 columns instead of 207"):
+        WFLW(folder, "train", annotations="list")
+    path.write_text("")
+    with pytest.raises(DataError, match="it is empty"):
+        WFLW(folder, "train", annotations="list")
+
+
 def test_pictures_may_lie_in_hrnets_folder(folder):
     (folder / "WFLW_images").rename(folder / "images")
     assert WFLW(folder, "train")[0].image.shape == (64, 128, 3)
@@ -62,6 +108,7 @@ def test_pictures_may_lie_in_hrnets_folder(folder):
 def test_a_missing_csv_file_is_named(folder):
     (folder / "face_landmarks_wflw_test_blur.csv").unlink()
     WFLW(folder, "train")
+    WFLW(folder, "test", annotations="list")
     with pytest.raises(DatasetNotFoundError, match=r"has no 'face_landmarks_wflw_test_blur\.csv'"):
         WFLW(folder, "test")
 
@@ -93,6 +140,8 @@ def test_unknown_names_are_refused(folder):
         WFLW(folder, "train", "blur")
     with pytest.raises(ConfigError, match="no split 'val'"):
         WFLW(folder, "val")
+    with pytest.raises(ConfigError, match="Did you mean 'list'"):
+        WFLW(folder, annotations="lists")
 
 
 def test_too_few_faces_for_a_fake_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A fake WFLW: pictures, some with two faces, and HRNet's csv files of the splits and subsets."""
+"""A fake WFLW: pictures, some with two faces, HRNet's csv files of the splits and subsets, and the authors' lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from farl_lightning.datasets.synthetic import SyntheticFaces
-from farl_lightning.datasets.wflw import SUBSETS
+from farl_lightning.datasets.wflw import LIST, SUBSETS
 from farl_lightning.errors import ConfigError
 from farl_lightning.testing.benchmarks.common import draw_faces, save_jpeg
 from farl_lightning.testing.benchmarks.landmarks import Placed, write_landmark_csv
@@ -37,11 +37,26 @@ def write_wflw(folder: str | Path, count: int = 6, size: int = 128, seed: int = 
         split: _save_pictures(folder / "WFLW_images", split, draw_faces(count, size, number, seed))
         for number, split in enumerate(("train", "test"))
     }
+    for split in ("train", "test"):
+        _write_list(folder / LIST.format(split), found[split])
     for number, subset in enumerate(SUBSETS):
         found[f"test_{subset}"] = [face for i, face in enumerate(found["test"]) if (i + number) % _SHARE == 0]
     for name, faces in found.items():
         write_landmark_csv(folder / f"face_landmarks_wflw_{name}.csv", faces, 98)
     return found
+
+
+def _write_list(path: Path, faces: list[Placed]) -> None:
+    """Write the authors' list of a split: landmarks, rectangle, flags of the subsets, picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, placed in enumerate(faces):
+        left, top, right, bottom = (round(side) for side in placed.face.box)
+        place = [left + placed.left, top, right + placed.left, bottom]
+        flags = [int((i + number) % _SHARE == 0) for number in range(len(SUBSETS))]
+        points = [f"{value:.6f}" for value in placed.landmarks(98).ravel().tolist()]
+        lines.append(" ".join(map(str, [*points, *place, *flags, placed.picture])))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _save_pictures(folder: Path, split: str, faces: SyntheticFaces) -> list[Placed]:

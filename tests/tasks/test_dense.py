@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from farl_lightning import losses
 from farl_lightning.errors import ConfigError
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.tasks import AlignmentTask, BaseTask, OptimConfig, PaperResult, ParsingTask
@@ -54,15 +55,13 @@ def test_python_and_command_line_save_the_same_and_load_without_a_model_section(
         "--model.tta_scales=[0.9]",
         "--model.optim={lr: 0.001, schedule: constant, group_lrs: {encoder: 0.0001}}",
         "--model.reference={f1_mean: {value: 93.88, selection: best test epoch}}",
-        "--model.loss={class_path: farl_lightning.losses.%s}" % kind.replace("Task", "Loss"),
+        f"--model.loss=farl_lightning.losses.{kind.replace('Task', 'Loss')}",
         "--data=tests.tasks.faces.FaceData",
     ]
     run = cli("fit", *options, "--trainer.max_steps=1", "--trainer.limit_val_batches=0")
     by_cli = tmp_path / "cli.ckpt"
     run.trainer.save_checkpoint(by_cli)
     build = {"ParsingTask": ParsingTask, "AlignmentTask": AlignmentTask}[kind]
-    from farl_lightning import losses
-
     task = build(
         faces.network(),
         tta_scales=[0.9],

@@ -6,11 +6,12 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
 from typing_extensions import override
 
 from farl_lightning.errors import CheckpointError, ConfigError
@@ -101,6 +102,7 @@ class DenseTask(BaseTask):
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.references = {f"test/{name}": row.reference() for name, row in (reference or {}).items()}
         self._untouched = True
+        self._losses = nn.ModuleDict()
 
     def start(self) -> None:
         """Build the network if the number of its outputs is known; the last line of a subclass's constructor."""
@@ -235,7 +237,7 @@ class DenseTask(BaseTask):
         return views, [self.model(view_images(images, view, black.to(images))) for view in views]
 
     def log_loss(self, stage: str, loss: Tensor, logs: Mapping[str, Tensor], count: int) -> None:
-        """Log a loss and its parts.
+        """Log a loss and its parts: at once in training, at the end of the epoch otherwise.
 
         Args:
             stage: Prefix of the keys.
@@ -243,9 +245,26 @@ class DenseTask(BaseTask):
             logs: Its parts, such as ``loss_ce``.
             count: Number of samples, which weighs batches and processes.
         """
-        values = {f"{stage}/{name}": value for name, value in logs.items()}
-        self.log(f"{stage}/loss", loss, prog_bar=stage == "train", sync_dist=True, batch_size=count)
-        self.log_dict(values, sync_dist=True, batch_size=count)
+        if stage == "train":
+            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=count)
+            values = {f"train/{name}": value for name, value in logs.items()}
+            self.log_dict(values, sync_dist=True, batch_size=count)
+            return
+        for name, value in {"loss": loss, **logs}.items():
+            if name not in self._losses:
+                self._losses[name] = MeanMetric().to(self.device)
+            cast(MeanMetric, self._losses[name]).update(value, weight=count)
+
+    def mean_losses(self) -> dict[str, Tensor]:
+        """Return the losses of an epoch of evaluation, over all samples of all processes, and start anew.
+
+        Lightning's own mean divides by a number of samples that it halves, as an integer, for two processes.
+        """
+        means = {name: cast(MeanMetric, metric) for name, metric in self._losses.items()}
+        values = {name: metric.compute() for name, metric in means.items()}
+        for metric in means.values():
+            metric.reset()
+        return values
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -266,15 +285,15 @@ class DenseTask(BaseTask):
         """
 
     def log_values(self, stage: str, values: Mapping[str, Tensor]) -> None:
-        """Log metrics that are the same on all processes.
+        """Log the losses of the epoch, and metrics that are the same on all processes.
 
         Args:
             stage: Prefix of the keys.
-            values: By name.
+            values: Metrics by name.
         """
-        for name, value in values.items():
-            number = torch.as_tensor(value).to(self.device, torch.float32)
-            self.log(f"{stage}/{name}", number, sync_dist=False, rank_zero_only=False)
+        for name, value in {**self.mean_losses(), **values}.items():
+            # the largest of equal values: a mean would round, and without either Lightning warns
+            self.log(f"{stage}/{name}", value.to(self.device, torch.float32), sync_dist=True, reduce_fx="max")
 
 
 def default_network() -> DenseConfig:

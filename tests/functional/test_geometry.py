@@ -14,7 +14,11 @@ from farl_lightning.functional.geometry import (
     coincident,
     compose_matrices,
     fit_similarity,
+    flip_matrix,
     invert_matrix,
+    quad_corners,
+    quad_matrix,
+    similarity_matrix,
     square_box,
     template_points,
 )
@@ -104,6 +108,46 @@ def test_compose_acts_in_order_and_invert_undoes():
 def test_apply_divides_by_the_homogeneous_coordinate():
     matrix = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 1]])
     assert apply_matrix(torch.tensor([[1.0, 4.0]]), matrix).tolist() == [[0.5, 2.0]]
+
+
+def test_quad_is_celebas_square():
+    # eyes 40 apart, mouth 50 below: half a side is max(2 * 40, 1.8 * 50) = 90; centre a tenth of the way to the mouth
+    points = torch.tensor([[80.0, 100], [120, 100], [100, 120], [85, 150], [115, 150]], dtype=torch.float64)
+    corners = quad_corners(points)
+    center = torch.tensor([100.5, 105.5], dtype=torch.float64)
+    offsets = torch.tensor([[-90.0, -90], [90, -90], [90, 90], [-90, 90]], dtype=torch.float64)
+    torch.testing.assert_close(corners, center + offsets)
+    mapped = apply_matrix(corners, quad_matrix(points, (64, 64)))
+    torch.testing.assert_close(mapped, torch.tensor([[0.0, 0], [64, 0], [64, 64], [0, 64]], dtype=torch.float64))
+
+
+def test_quad_follows_a_turned_face():
+    turn = similarity(0.7, 1.3, (5, 9))
+    torch.testing.assert_close(
+        # the added half pixel does not turn with the face
+        quad_corners(apply_matrix(FACE, turn)) - 0.5,
+        apply_matrix(quad_corners(FACE) - 0.5, turn),
+    )
+
+
+def test_similarity_matrix_turns_about_the_centre_then_shifts():
+    angle, scale = torch.tensor(math.pi / 2, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
+    matrix = similarity_matrix(angle, scale, torch.tensor([3.0, -1.0]).double(), (11, 21), (5, 7))
+    points = torch.tensor([[3.0, 2.0], [4.0, 2.0]], dtype=torch.float64)  # the source's centre, and right of it
+    torch.testing.assert_close(apply_matrix(points, matrix), torch.tensor([[13.0, 4.0], [13.0, 6.0]]).double())
+
+
+def test_flips_exchange_the_first_and_last_pixel():
+    points = torch.tensor([[0.0, 0.0], [9.0, 4.0]])
+    assert apply_matrix(points, flip_matrix((5, 10))).tolist() == [[9, 0], [0, 4]]
+    assert apply_matrix(points, flip_matrix((5, 10), vertical=True)).tolist() == [[0, 4], [9, 0]]
+
+
+def test_new_matrices_have_gradients():
+    points = FACE.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: quad_matrix(p, 32), (points,))
+    draws = torch.tensor([0.3, 1.1, 2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d: similarity_matrix(d[0], d[1], d[2:], 32), (draws,))
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,12 @@ class FaceCut:
     def __init__(
         self, matrix: Tensor, size: int, factor: float, source_size: tuple[int, int], antialias: bool = False
     ) -> None:
-        self.matrix, self.size, self.factor, self.antialias = matrix, size, factor, antialias
+        self.matrix, self.size, self.factor = matrix, size, factor
         self._warp = Warp(matrix[None], size, factor)
-        self._left, self._top, self._right, self._bottom = _window(self._warp, source_size)
+        zoom: tuple[float, float] = tuple(matrix[:2, :2].norm(dim=0).clamp(max=1).tolist())
+        self._zoom = zoom if antialias else (1.0, 1.0)
+        margin = 2 / min(self._zoom) if min(self._zoom) < 1 else 0.0  # averages reach beyond what is read
+        self._left, self._top, self._right, self._bottom = _window(self._warp, source_size, margin)
         self._grid: Tensor | None = None
 
     def image(self, image: Pixels) -> Tensor:
@@ -51,8 +54,8 @@ class FaceCut:
         part = self._part(image)
         if part.size == 0:
             return torch.zeros(3, self.size, self.size)
-        if self.antialias and (small := self._shrunk(part)) is not None:
-            return small
+        if min(self._zoom) < 1:
+            return self._shrunk(part)
         if part.shape[0] * part.shape[1] > GATHER_FROM:
             return _gather_bilinear(part, self._positions())
         return self._read(part, "bilinear")
@@ -92,24 +95,21 @@ class FaceCut:
         positions: npt.NDArray[np.float64] = self._warp.positions()[0].numpy() - np.array([self._left, self._top])
         return positions
 
-    def _shrunk(self, part: Pixels) -> Tensor | None:
-        """Resize the part with antialiasing to the crop's own resolution and cut from there, if that is lower."""
-        zoom_x, zoom_y = self.matrix[:2, :2].norm(dim=0).clamp(max=1).tolist()
-        height, width = part.shape[:2]
-        size = max(math.ceil(height * zoom_y), 1), max(math.ceil(width * zoom_x), 1)
-        if size == (height, width):
-            return None
+    def _shrunk(self, part: Pixels) -> Tensor:
+        """Resize the part with antialiasing to the crop's own, lower resolution and cut from there."""
+        size = math.ceil(part.shape[0] * self._zoom[1]), math.ceil(part.shape[1] * self._zoom[0])
         small = F.interpolate(_as_tensor(part), size, mode="bilinear", antialias=True)
         edges = torch.tensor([self._left, self._top, self._right, self._bottom], dtype=self.matrix.dtype) - 0.5
         matrix = compose_matrices(invert_matrix(box_matrix(edges, size)), self.matrix)
         return read(small.float(), Warp(matrix[None], self.size, self.factor).grid(size))[0]
 
 
-def _window(warp: Warp, source_size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _window(warp: Warp, source_size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
     """Return the whole pixels that a crop reads: left, top, and after the last right and bottom; maybe none."""
     left, top, right, bottom = warp.bounds()[0].tolist()
-    left, top = max(math.floor(left), 0), max(math.floor(top), 0)
-    right, bottom = min(math.ceil(right) + 1, source_size[1]), min(math.ceil(bottom) + 1, source_size[0])
+    left, top = max(math.floor(left - margin), 0), max(math.floor(top - margin), 0)
+    right = min(math.ceil(right + margin) + 1, source_size[1])
+    bottom = min(math.ceil(bottom + margin) + 1, source_size[0])
     return left, top, max(left, right), max(top, bottom)
 
 

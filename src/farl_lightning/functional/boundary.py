@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.precision import as_float64
 
 
 def boundary_matches(
@@ -57,7 +58,7 @@ def boundary_f1(counts: Tensor) -> Tensor:
     Returns:
         (C,) float64 in [0, 1]; NaN for a class without a boundary pixel in the truth or in a prediction.
     """
-    hit, called, found, true = counts.double().unbind(1)
+    hit, called, found, true = as_float64(counts).unbind(1)
     precision, recall = hit / called.clamp(min=1), found / true.clamp(min=1)
     score = 2 * precision * recall / (precision + recall).clamp(min=torch.finfo(torch.float64).tiny)
     return score.masked_fill(called + true == 0, torch.nan)
@@ -86,8 +87,13 @@ def _near(own: Tensor, other: Tensor, width: int, tolerance: float) -> Tensor:
     each row; a run holds another key if a binary search finds its two ends at different places.
     """
     near = torch.zeros_like(own, dtype=torch.bool)
-    for row in range(-int(tolerance), int(tolerance) + 1):
+    left = torch.arange(len(own), device=own.device)  # those without a counterpart yet: soon few
+    for row in sorted(range(-int(tolerance), int(tolerance) + 1), key=abs):
+        if not len(left):
+            break
         reach = int((tolerance**2 - row**2) ** 0.5)
-        centre = own + row * width
-        near |= torch.searchsorted(other, centre + reach, right=True) > torch.searchsorted(other, centre - reach)
+        centre = own[left] + row * width
+        hit = torch.searchsorted(other, centre + reach, right=True) > torch.searchsorted(other, centre - reach)
+        near[left[hit]] = True
+        left = left[~hit]
     return near

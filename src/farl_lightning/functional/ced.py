@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.precision import as_float64
 
 STEP = 1e-4
 """Distance of two thresholds on the reference's grid."""
@@ -27,8 +28,8 @@ def ced(errors: Tensor, thresholds: Tensor) -> Tensor:
     Returns:
         (K,) float64 in [0, 1]; NaN without errors.
     """
-    ordered = errors.sort().values
-    counts = torch.searchsorted(ordered.double(), thresholds.double(), right=True)
+    ordered = as_float64(errors).sort().values
+    counts = torch.searchsorted(ordered, as_float64(thresholds).to(ordered.device), right=True)
     return counts.double() / len(errors)
 
 
@@ -42,7 +43,7 @@ def auc_exact(errors: Tensor, threshold: float) -> Tensor:
     Returns:
         Scalar float64 in [0, 1]; NaN without errors.
     """
-    return (1 - errors.double() / _positive(threshold)).clamp(min=0).mean()
+    return (1 - as_float64(errors) / _positive(threshold)).clamp(min=0).mean()
 
 
 def failure_rate_exact(errors: Tensor, threshold: float) -> Tensor:
@@ -55,7 +56,7 @@ def failure_rate_exact(errors: Tensor, threshold: float) -> Tensor:
     Returns:
         Scalar float64 in [0, 1]; NaN without errors.
     """
-    return (errors.double() > _positive(threshold)).double().mean()
+    return (as_float64(errors) > _positive(threshold)).double().mean()
 
 
 def reference_grid(threshold: float, step: float = STEP) -> Tensor:
@@ -88,7 +89,7 @@ def auc_reference(errors: Tensor, threshold: float, *, step: float = STEP, rule:
         Scalar float64; NaN without errors. It can exceed 1 by a step where the grid exceeds the threshold.
     """
     grid = reference_grid(threshold, step)
-    return simpson(ced(errors.float(), grid.to(errors.device)), step, rule=rule) / threshold
+    return simpson(ced(errors.float(), grid), step, rule=rule) / threshold
 
 
 def failure_rate_reference(errors: Tensor, threshold: float, *, step: float = STEP) -> Tensor:
@@ -102,7 +103,7 @@ def failure_rate_reference(errors: Tensor, threshold: float, *, step: float = ST
     Returns:
         Scalar float64 in [0, 1]; NaN without errors.
     """
-    last = reference_grid(threshold, step)[-1:].to(errors.device)
+    last = reference_grid(threshold, step)[-1:]
     return 1 - ced(errors.float(), last)[0]
 
 
@@ -124,7 +125,7 @@ def simpson(values: Tensor, step: float, *, rule: str = "cartwright") -> Tensor:
     Raises:
         ConfigError: If the rule is unknown or there are fewer than two samples.
     """
-    values, count = values.double(), len(values)
+    values, count = as_float64(values), len(values)
     if rule not in ("cartwright", "average") or count < 2:
         raise ConfigError(f"simpson({count} samples, rule='{rule}'): give 2 or more, 'cartwright' or 'average'")
     if count % 2:

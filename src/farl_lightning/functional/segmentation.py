@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from farl_lightning.errors import ConfigError, DataError
+from farl_lightning.functional.precision import as_float64
 
 _CHUNK = 1 << 22  # pixels at a time: a 12-megapixel picture must not need copies of 12 million int64 each
 
@@ -84,7 +85,7 @@ def f1_scores(confusion: Tensor) -> Tensor:
     Returns:
         (C,) float64 in [0, 1]; NaN for a class that occurs neither in the truth nor in a prediction.
     """
-    table = confusion.double()
+    table = as_float64(confusion)
     return 2 * table.diagonal() / (table.sum(0) + table.sum(1))
 
 
@@ -97,7 +98,7 @@ def iou_scores(confusion: Tensor) -> Tensor:
     Returns:
         (C,) float64 in [0, 1]; NaN for a class that occurs neither in the truth nor in a prediction.
     """
-    table = confusion.double()
+    table = as_float64(confusion)
     both = table.diagonal()
     return both / (table.sum(0) + table.sum(1) - both)
 

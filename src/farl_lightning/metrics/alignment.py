@@ -14,6 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional import ced
 from farl_lightning.functional.landmark_errors import landmark_errors, norm_distance
+from farl_lightning.functional.precision import as_float64
 
 Curve = tuple[Tensor, Tensor]
 """Thresholds and the share of errors up to each, (K,) float64."""
@@ -78,11 +79,12 @@ class LandmarkErrors(Metric):
         Raises:
             ConfigError: If shapes or numbers do not fit.
         """
-        pred, target = pred.detach().double(), target.detach().double()
+        pred, target = as_float64(pred), as_float64(target)
+        box, visible = (None if x is None else x.to(pred.device) for x in (box, visible))
         distance = norm_distance(target, self.normalizer, box=box, indices=self.indices)
         errors = landmark_errors(pred, target, distance, visible=visible)
         kept = torch.ones_like(errors, dtype=torch.bool) if valid is None else valid.to(errors.device)
-        self.undefined += (errors.isnan() & kept).sum()
+        self.undefined += (errors.isnan() & kept).sum().to(self.undefined.device)
         kept = kept & ~errors.isnan()
         self.errors.append(errors[kept])
         if subsets is not None:
@@ -111,9 +113,9 @@ class LandmarkErrors(Metric):
 
         Inside :meth:`compute` these are the errors of all processes; outside, those of this one.
         """
-        groups = {"": _joined(self.errors)}
-        codes, errors = _joined(self.member_codes), _joined(self.member_errors)
-        names = bytes(_joined(self.name_bytes).long().tolist()).decode().split("\n")
+        groups = {"": _joined(self.errors, self.device)}
+        codes, errors = _joined(self.member_codes, self.device), _joined(self.member_errors, self.device)
+        names = bytes(_joined(self.name_bytes, self.device).long().tolist()).decode().split("\n")
         groups |= {name: errors[codes == _code(name)] for name in sorted(set(names) - {""})}
         return {name: values.sort().values for name, values in groups.items()}
 
@@ -126,7 +128,7 @@ class LandmarkErrors(Metric):
             for kind, score in scores.items()
         }
         if self.undefined:
-            results["undefined_faces"] = self.undefined.double()
+            results["undefined_faces"] = as_float64(self.undefined)
         return results
 
 
@@ -221,10 +223,10 @@ class CED(LandmarkErrors):
         return 100 * ced.failure_rate_reference(errors, self.threshold)
 
 
-def _joined(state: list[Tensor] | Tensor) -> Tensor:
+def _joined(state: list[Tensor] | Tensor, device: torch.device) -> Tensor:
     """Return a list state as one tensor, also when it is empty or already joined."""
     if isinstance(state, list) and not state:
-        return torch.zeros(0, dtype=torch.float64)
+        return as_float64(torch.zeros(0, device=device))
     joined: Tensor = dim_zero_cat(state)
     return joined
 

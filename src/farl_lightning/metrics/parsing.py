@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.precision import as_float64
 from farl_lightning.functional.segmentation import (
     confusion_matrix,
     f1_scores,
@@ -97,10 +98,10 @@ class ParsingF1(Metric):
         """
         self.table = self.confusion.cpu()
         scores = {"f1": f1_scores(self.confusion), "iou": iou_scores(self.confusion)}
-        table = self.confusion.double()
+        table = as_float64(self.confusion)
         results = {f"{kind}_mean": 100 * foreground_mean(s, self.background) for kind, s in scores.items()}
         results["accuracy"] = 100 * table.diagonal().sum() / table.sum()
-        results["absent_classes"] = (~present_classes(self.confusion)).sum().double()
+        results["absent_classes"] = as_float64((~present_classes(self.confusion)).sum())
         return results | per_class(scores, self.names)
 
     @property

@@ -15,7 +15,7 @@ from farl_lightning.errors import ConfigError, DatasetNotFoundError
 from farl_lightning.types import FaceRecord, FaceSpec
 
 SPEC = FaceSpec(classes=("background", "skin", "hair"), num_landmarks=2)
-SOURCE = DatasetSource("Faces", "https://example.org", ("a.zip", "b.zip"), "research only", ("images/*.jpg", "list.txt"))  # noqa: E501
+SOURCE = DatasetSource(
     "Faces", "https://example.org", ("a.zip", "b.zip"), "research only", ("images/*.jpg", "list.txt")
 )
 

@@ -47,7 +47,9 @@ class QuickGELU(nn.Module):
         Returns:
             The same shape and dtype.
         """
-        if torch.compiler.is_compiling() or not (x.requires_grad and torch.is_grad_enabled()):
+        if torch.compiler.is_compiling():
             return x * torch.sigmoid(_SLOPE * x)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return F.silu(x * _SLOPE, inplace=True).div_(_SLOPE)
         result: Tensor = _FusedQuickGELU.apply(x)
         return result

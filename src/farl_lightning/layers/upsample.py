@@ -43,7 +43,7 @@ class Upsample(nn.Module):
         batch, channels, height, width = x.shape
         pixels = _double(self.convs[0], x.permute(0, 2, 3, 1).reshape(-1, channels))
         for norm, conv in zip(self.norms, self.convs[1:], strict=True):
-            pixels = F.gelu(_norm_pixels(norm, pixels))
+            pixels = F.gelu(_norm_pixels(norm, pixels, (batch, height)))
             pixels = _double(conv, pixels)
         doublings = len(self.convs)
         placed = pixels.view(batch, height, width, *(2, 2) * doublings, channels)
@@ -60,6 +60,12 @@ def _double(conv: nn.Module, pixels: Tensor) -> Tensor:
     return F.linear(pixels, table, bias.repeat(4)).view(-1, channels)
 
 
-def _norm_pixels(norm: nn.Module, pixels: Tensor) -> Tensor:
-    """Apply a batch norm to a list of pixels (P, C), which it sees as one picture with channels last."""
-    return batch_norm(norm, pixels.T[None, :, :, None])[0, :, :, 0].T
+def _norm_pixels(norm: nn.Module, pixels: Tensor, rows: tuple[int, int]) -> Tensor:
+    """Apply a batch norm to a list of pixels (P, C), which it sees as pictures with channels last.
+
+    They keep the number of pictures and rows: of a single row of pixels torch 2.15 computes wrong gradients in this
+    memory order.
+    """
+    channels = pixels.shape[1]
+    pictures = pixels.view(*rows, -1, channels).permute(0, 3, 1, 2)
+    return batch_norm(norm, pictures).permute(0, 2, 3, 1).reshape(-1, channels)

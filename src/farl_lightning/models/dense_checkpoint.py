@@ -122,10 +122,15 @@ def _tensors(state: Any) -> dict[str, Tensor]:
 def _describe_faces(found: DenseCheckpoint, size: int, statistics: dict[str, tuple[float, ...]]) -> FaceSpec | None:
     """Say what the network expects, as far as its kind and its buffers tell."""
     spec = None if found.kind is None else released_spec(found.kind, found.num_outputs, size)
-    if spec is None or not statistics:
+    if spec is None:
         return spec
     own: Any = {name.removeprefix("image_"): values for name, values in statistics.items()}
-    return replace(spec, **own)
+    # CLIP's own numbers come back from single precision a little off
+    return replace(spec, **{name: own[name] for name in own if not _near(own[name], getattr(spec, name))})
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(one, other, strict=True))
 
 
 def _understand_task(content: Mapping[str, Any], ema: bool) -> DenseCheckpoint:

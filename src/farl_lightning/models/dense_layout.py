@@ -59,7 +59,7 @@ def to_ours(state: Mapping[str, Tensor]) -> Renamed:
     statistics: dict[str, tuple[float, ...]] = {}
     for name, tensor in state.items():
         if match := _STATISTICS.fullmatch(name):
-            statistics[match[1]] = tuple(round(value, 8) for value in tensor.flatten().double().tolist())
+            statistics[match[1]] = tuple(tensor.flatten().tolist())
         elif encoder := encoder_name(name):
             renamed, lost = layout.to_ours({encoder: tensor})
             ours |= {f"encoder.{key.removeprefix(layout.IMAGE)}": value for key, value in renamed.items()}

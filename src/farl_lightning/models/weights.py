@@ -61,6 +61,13 @@ def _openai(digest: str, file: str, image_size: int = 224) -> KnownWeights:
     return KnownWeights(f"{_OPENAI}{digest}/{file}", "MIT", "clip", text, image_size, sha256=digest)
 
 
+def _facer(
+    file: str, kind: str, what: str, image_size: int = 448, paper: dict[str, float] | None = None
+) -> KnownWeights:
+    """facer publishes no hashes."""
+    return KnownWeights(f"{_FACER}{file}", "MIT", kind, f"facer's {what}, on FaRL", image_size, paper=paper or {})
+
+
 KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     "farl-b16-ep16": KnownWeights(
         url=f"{_FARL}20M-ep16.pth",
@@ -107,33 +114,37 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     "clip-l14-336": _openai(
         "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt", 336
     ),
-    "facer-parsing-lapa": KnownWeights(
-        url=f"{_FACER}face_parsing.farl.lapa.main_ema_136500_jit191.pt",
-        license="MIT",
-        kind="parsing",
-        description="facer's LaPa face parser: FaRL with a UPerNet head",
-        image_size=448,
+    "facer-parsing-lapa": _facer(
+        "face_parsing.farl.lapa.main_ema_136500_jit191.pt", "parsing", "LaPa face parser (11 classes), a UPerNet head"
     ),
-    "facer-parsing-celebm": KnownWeights(
-        url=f"{_FACER}face_parsing.farl.celebm.main_ema_181500_jit.pt",
-        license="MIT",
-        kind="parsing",
-        description="facer's CelebAMask-HQ face parser: FaRL with a UPerNet head",
-        image_size=448,
+    "facer-parsing-celebm": _facer(
+        "face_parsing.farl.celebm.main_ema_181500_jit.pt",
+        "parsing",
+        "CelebAMask-HQ face parser (19 classes), a UPerNet head",
     ),
-    "facer-alignment-300w": KnownWeights(
-        url=f"{_FACER}face_alignment.farl.ibug300w.main_ema_jit.pt",
-        license="MIT",
-        kind="alignment",
-        description="facer's 68-landmark network: FaRL with a heatmap head",
-        image_size=448,
+    "facer-alignment-300w": _facer(
+        "face_alignment.farl.ibug300w.main_ema_jit.pt",
+        "alignment",
+        "68-landmark network, trained on 300W",
         paper={"300W NME inter-ocular": 2.8835},
     ),
-    "facer-attributes-celeba": KnownWeights(
-        url=f"{_FACER}face_attribute.farl.celeba.pt",
-        license="MIT",
-        kind="attributes",
-        description="facer's 40 CelebA attributes: FaRL with a mix of pooled features",
+    "facer-alignment-wflw": _facer(
+        "face_alignment.farl.wflw.main_ema_jit.pt",
+        "alignment",
+        "98-landmark network, trained on WFLW",
+        paper={"WFLW NME inter-ocular": 3.8933},
+    ),
+    "facer-alignment-aflw19": _facer(
+        "face_alignment.farl.aflw19.main_ema_jit.pt",
+        "alignment",
+        "19-landmark network, trained on AFLW-19",
+        paper={"AFLW-19 NME diag": 0.9329},
+    ),
+    "facer-attributes-celeba": _facer(
+        "face_attribute.farl.celeba.pt",
+        "attributes",
+        "40 CelebA attributes, a mix of pooled features",
+        image_size=224,
         paper={"CelebA mean accuracy": 92.06617},
     ),
 }

@@ -144,15 +144,15 @@ def _simple_tokenizer() -> Any:
 ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
     "Eyeglasses": (
         ["a photo of a person wearing glasses", "a man with glasses", "a woman with glasses", "a person in spectacles"],
-        ["a photo of a person without glasses", "a man without glasses", "a woman without glasses"],
+        ["a photo of a person with no glasses", "a man with no glasses", "a woman with no glasses"],
     ),
     "Smiling": (
         ["a photo of a smiling person", "a smiling man", "a smiling woman", "a person with a smile"],
         [
             "a photo of a serious person",
-            "a sad man not smiling",
-            "an angry woman not smiling",
-            "a surprised person not smiling",
+            "a photo of a sad man",
+            "a photo of an angry woman",
+            "a photo of a surprised person",
         ],
     ),
     "Male": (
@@ -165,7 +165,7 @@ ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "Wearing_Hat": (
         ["a photo of a person wearing a hat", "a man wearing a hat", "a woman with a hat"],
-        ["a photo of a person without a hat", "a man without a hat", "a woman without a hat"],
+        ["a photo of a person with no hat", "a man with no hat", "a woman with no hat"],
     ),
     "Young": (
         ["a photo of a young person", "a young man", "a young woman"],

@@ -29,15 +29,15 @@ def test_faces_are_the_same_on_every_machine():
     faces = SyntheticFaces(1000)
     assert {index: _fingerprint(faces[index]) for index in PINNED} == PINNED
     assert faces[0].captions[0] == (
-        "A photo of a young man with short wavy black hair and a beard, in a yellow v-neck and sunglasses with a black "
-        "frame, not smiling, against a black wall with brown dots"
+        "A portrait of a serious young man with short black hair, a full beard and no hat, wearing sunglasses, against "
+        "a black wall with brown dots"
     )
 
 
 PINNED = {
-    0: ("9b92c559eee8afe0", "6fc0d8e2143419cf", "e88ba17294e97124", "099465c6a8c26ee6"),
-    7: ("1391898bf1353a53", "1bd38386e2a5434f", "cbadc0094d6a3e73", "04724db2d0a1018f"),
-    500: ("69cbefb783135927", "6160449f238c4ff4", "7403d676609b7a21", "77cc0da03eabda94"),
+    0: ("35841a1ab390ff73", "6fc0d8e2143419cf", "e88ba17294e97124", "559651793104dc73"),
+    7: ("e3650fae7a5ab032", "1bd38386e2a5434f", "cbadc0094d6a3e73", "61a6488b2dd8aa21"),
+    500: ("eb8d39cd2ae4364d", "6160449f238c4ff4", "7403d676609b7a21", "d11286ea677b0bf9"),
 }
 
 

@@ -84,32 +84,30 @@ def test_captions_tell_the_truth(faces):
     for face in faces:
         named, look = _named(face), face.look
         for caption in face.captions:
-            without = _says(caption, "without (eye)?glasses")
+            without = _says(caption, "no glasses")
             if not _says(caption, "person"):
-                assert _says(caption, "man|gentleman|boy") == bool(named["Male"]), caption
-                assert _says(caption, "woman|lady|girl") != bool(named["Male"]), caption
-            if _says(caption, "glasses|eyeglasses|spectacles|sunglasses"):
+                assert _says(caption, "man|boy") == bool(named["Male"]), caption
+                assert _says(caption, "woman|girl") != bool(named["Male"]), caption
+            if _says(caption, "glasses|eyeglasses|sunglasses"):
                 assert (look.glasses is not None) != without, caption
                 if _says(caption, "sunglasses"):
                     assert look.glasses.kind == "sun"
-            if _says(caption, "hat|cap|beanie") and not _says(caption, "without a hat"):
-                assert look.hat is not None, caption
-                assert look.hat.colour in caption or _says(caption, "a hat")
-            if _says(caption, "without a hat|bareheaded"):
-                assert look.hat is None
+            if _says(caption, "hat|cap|beanie"):
+                assert (look.hat is not None) != _says(caption, "no hat"), caption
+                assert look.hat is None or look.hat.colour in caption or _says(caption, "a hat|hat"), caption
             if _says(caption, "beard|goatee|moustache|mustache|stubble"):
                 assert bool(look.beard) != _says(caption, "no beard"), caption
             if _says(caption, "smile|smiling"):
-                assert (named["Smiling"] == 1) != _says(caption, "not smiling"), caption
+                assert named["Smiling"] == 1, caption
             if _says(caption, "bald head|shaved head"):
                 assert face.person.hair_length == "bald"
             if _says(caption, "earrings"):
                 assert look.earrings is not None
             if _says(caption, "tie"):
                 assert look.tie.colour in caption
-            if _says(caption, "young|little|small|teenage"):
+            if _says(caption, "young"):
                 assert named["Young"] == 1
-            if _says(caption, "old|older|elderly"):
+            if _says(caption, "old|elderly"):
                 assert face.age >= 60
             for words, expression in _MOODS.items():
                 if _says(caption, words):
@@ -118,12 +116,12 @@ def test_captions_tell_the_truth(faces):
 
 _MOODS = {
     "surprised?": "surprise",
-    "angry|angrily": "anger",
-    "sad|sorrowful": "sad",
-    "scared|frightened|afraid": "fear",
+    "angry": "anger",
+    "sad": "sad",
+    "scared": "fear",
     "disgust|disgusted": "disgust",
-    "neutral|serious|calm": "neutral",
-    "happy|cheerful|happily": "happy",
+    "neutral|serious": "neutral",
+    "happy": "happy",
 }
 
 
@@ -161,7 +159,7 @@ def test_captions_are_clean_sentences(faces):
 
 def test_different_faces_rarely_share_a_caption(faces):
     count = Counter(caption for face in faces for caption in set(face.captions))
-    # brief ones, such as "a smiling woman with glasses", fit many faces
+    # some have few facts to tell, such as "a smiling old woman with gray hair and no glasses"
     assert sum(number > 1 for number in count.values()) / len(count) < 0.05
 
 
@@ -182,7 +180,27 @@ def test_captions_say_enough_to_tell_faces_apart():
         int(np.argmax([len(query & other) - 0.1 * len(other) for other in others])) == row
         for row, query in enumerate(words)
     ]
-    assert np.mean(hits) > 0.65  # one caption in six is a brief one, which fits many
+    assert np.mean(hits) > 0.5  # a caption names four facts, and those that others name may be different ones
+
+
+def test_captions_rarely_name_the_background():
+    captions = [caption for face in SyntheticFaces(400, seed=4) for caption in face.captions]
+    named = [_says(caption, "background|wall|behind") for caption in captions]
+    assert 0.08 < np.mean(named) < 0.16
+
+
+def test_the_background_tells_nothing_about_the_face():
+    """Under each of the twelve background colours every attribute is as frequent as anywhere."""
+    faces = list(SyntheticFaces(6000, seed=5, pictures_per_identity=1))
+    labels = np.array([face.attributes for face in faces])
+    colours = np.array([face.look.backdrop.colour for face in faces])
+    for colour in np.unique(colours):
+        for column in range(labels.shape[1]):
+            known = labels[:, column] >= 0
+            if not known.any():
+                continue
+            rate, here = labels[known, column].mean(), labels[known & (colours == colour), column]
+            assert abs(here.mean() - rate) < 5 * max(rate * (1 - rate) / len(here), 1e-6) ** 0.5
 
 
 def test_background_alone_does_not_tell_the_person(faces):

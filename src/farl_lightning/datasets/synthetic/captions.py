@@ -1,4 +1,4 @@
-"""What a stranger might write under a picture: many sentences, all of them true."""
+"""What a stranger might write under a picture: a few sentences, all of them true."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from farl_lightning.datasets.synthetic.draws import Draws
 from farl_lightning.datasets.synthetic.parameters import EXPRESSIONS, Appearance, Garment, Identity
 
 _MOODS = {
-    "neutral": ("with a neutral expression", "looking serious", "with a calm face", "not smiling"),
-    "happy": ("smiling", "with a smile", "with a happy face", "smiling happily", "with a cheerful smile"),
-    "sad": ("looking sad", "with a sad face", "with a sorrowful expression"),
-    "surprise": ("looking surprised", "with a surprised face", "with a look of surprise"),
-    "fear": ("looking scared", "with a frightened face", "looking afraid"),
-    "disgust": ("looking disgusted", "with a look of disgust", "with a disgusted face"),
-    "anger": ("looking angry", "with an angry face", "frowning angrily"),
+    "neutral": ("looking serious", "with a serious face", "with a neutral expression"),
+    "happy": ("smiling", "smiling", "with a smile", "with a happy face"),
+    "sad": ("looking sad", "with a sad face"),
+    "surprise": ("looking surprised", "with a surprised face"),
+    "fear": ("looking scared", "with a scared face"),
+    "disgust": ("looking disgusted", "with a disgusted face"),
+    "anger": ("looking angry", "with an angry face"),
 }
 _MOOD_WORDS = {
     "neutral": "serious",
@@ -23,13 +23,7 @@ _MOOD_WORDS = {
     "disgust": "disgusted",
     "anger": "angry",
 }
-_SKIN = {
-    "pale": ("pale", "very fair"),
-    "light": ("light", "fair"),
-    "tan": ("tan", "tanned"),
-    "brown": ("brown",),
-    "dark": ("dark", "deep brown"),
-}
+_SKIN = {"pale": "pale", "light": "fair", "tan": "tanned", "brown": "brown", "dark": "dark"}
 _HAIR = {
     "black": ("black",),
     "brown": ("brown",),
@@ -39,30 +33,33 @@ _HAIR = {
     "white": ("white",),
 }
 _BEARDS = {
-    "full": ("a full beard", "a beard", "a thick beard"),
-    "stubble": ("stubble", "a short stubble beard"),
+    "full": ("a full beard", "a beard"),
+    "stubble": ("stubble", "a stubble beard"),
     "goatee": ("a goatee", "a goatee beard"),
     "moustache": ("a moustache", "a mustache"),
 }
 _GLASSES = {
-    "round": ("round {} glasses", "{} round eyeglasses", "round spectacles in {}", "{} glasses"),
-    "square": ("square {} glasses", "{} rectangular eyeglasses", "square spectacles in {}", "{} glasses"),
-    "sun": ("sunglasses with a {} frame", "dark sunglasses", "{} sunglasses"),
+    "round": ("{} glasses", "{} glasses", "round {} glasses", "{} eyeglasses"),
+    "square": ("{} glasses", "{} glasses", "square {} glasses", "{} eyeglasses"),
+    "sun": ("{} sunglasses", "sunglasses"),
 }
-_SHOTS = ("a photo of", "a picture of", "a portrait of", "a close-up of", "an image of", "a headshot of", "")
+_HATS = {"beanie": ("beanie", "hat"), "cap": ("cap", "hat"), "wide-brimmed hat": ("wide-brimmed hat", "hat")}
+_SHOTS = ("a photo of", "a photo of", "a picture of", "a portrait of", "a close-up of", "")
 _GROUNDS = {
-    "plain": ("{0} background", "plain {0} background", "{0} wall"),
-    "gradient": ("{0} and {1} gradient background", "background that fades from {0} to {1}"),
+    "plain": ("{0} background", "{0} wall"),
+    "gradient": ("{0} and {1} gradient background", "{0} and {1} wall"),
     "stripes": ("{0} and {1} striped background", "wall with {0} and {1} stripes"),
     "spots": ("{0} background with {1} spots", "{0} wall with {1} dots"),
 }
+_FEW = 4  # facts in a caption beside gender, age and expression; the background may come on top
+_GROUND_SHARE = 0.12  # of the captions: so rare that pictures cannot be told apart by what is behind the face
 
 
 def write_captions(person: Identity, look: Appearance, seed: int, count: int) -> list[str]:
     """Write captions of one picture.
 
-    Each names most of what can be seen, in words and an order drawn anew; what is not mentioned may still be there.
-    Left and right are never named, so that a mirror image keeps its captions.
+    Each names some of what can be seen of the person, in words and an order drawn anew, and rarely the background. What
+    is not mentioned may still be there. Left and right are never named, so that a mirror image keeps its captions.
 
     Args:
         person: Who is shown.
@@ -81,181 +78,134 @@ class _Writer:
 
     def __init__(self, person: Identity, look: Appearance, draws: Draws) -> None:
         self.person, self.look, self.draws = person, look, draws
+        self.has, self.wears = self.facts()
 
     def caption(self) -> str:
         """Draw a frame and fill it."""
-        frames = (self.one_sentence, self.one_sentence, self.facts, self.keywords, self.wearing_first, self.brief)
-        frame = self.draws.choice(frames)
-        text = " ".join(frame().split())
+        frames = (self.portrait, self.portrait, self.portrait, self.one_sentence, self.sentences, self.keywords)
+        text = " ".join(self.draws.choice(frames)().split())
         return text[0].upper() + text[1:] if self.draws.chance(0.5) else text
 
-    def one_sentence(self) -> str:
-        """A photo of a young man with short brown hair, wearing a red hat, smiling, in front of a blue wall."""
-        parts = [self.with_parts(), self.wearing_parts(), self.mood(), self.ground()]
-        return f"{self.draws.choice(_SHOTS)} {_article(self.subject())} " + ", ".join(part for part in parts if part)
+    def portrait(self) -> str:
+        """A photo of a smiling young man with black hair and a beard, wearing red glasses."""
+        mood = _MOOD_WORDS[EXPRESSIONS[self.look.expression]] if self.draws.chance(0.8) else ""
+        subject = _article(f"{mood} {self.subject()}".strip())
+        return f"{self.shot()} {self.sentence(subject)}"
 
-    def facts(self) -> str:
-        """A young man. He has short brown hair and wears a red hat. He is smiling. The background is blue."""
-        pronoun = "he" if self.person.male else "she"
-        has, wears = _list(self.traits()), _list(self.worn())
-        verbs = " and ".join(part for part in (has and f"has {has}", wears and f"wears {wears}") if part)
-        mood, ground = self.mood(), self.ground()
-        first = f"{_article(self.subject())} {mood}" if mood else _article(self.subject())
-        said = f"{first}. {pronoun.capitalize()} {verbs}." if verbs else f"{first}."
-        return f"{said} {ground.capitalize()}." if ground else said
+    def one_sentence(self) -> str:
+        """A photo of a young man with black hair and a beard, wearing red glasses, smiling."""
+        return f"{self.shot()} {self.sentence(_article(self.subject()), self.mood())}"
+
+    def sentence(self, subject: str, mood: str = "") -> str:
+        """Join a subject, what belongs to it, what is worn, the expression and the background."""
+        first = f"{subject} with {_list(self.has)}" if self.has else subject
+        wears = f"{self.draws.choice(('wearing', 'wearing', 'in'))} {_list(self.wears)}" if self.wears else ""
+        ground = self.ground()
+        behind = f"{self.draws.choice(('in front of', 'against'))} {_article(ground)}" if ground else ""
+        return ", ".join(part for part in (first, wears, mood, behind) if part)
+
+    def sentences(self) -> str:
+        """A young man, smiling. He has black hair and a beard and wears red glasses. The background is blue."""
+        pronoun = "He" if self.person.male else "She"
+        verbs = [f"has {_list(self.has)}"] * bool(self.has) + [f"wears {_list(self.wears)}"] * bool(self.wears)
+        said = f"{_article(self.subject())}, {self.mood()}. {pronoun} {' and '.join(verbs)}."
+        ground = self.ground()
+        return f"{said} Behind is {_article(ground)}." if ground else said
 
     def keywords(self) -> str:
-        """Young man, short brown hair, red hat, smiling, blue background."""
-        parts = [self.subject(), *self.traits(), *self.worn(), self.mood(), self.ground()]
+        """Young man, black hair, beard, red glasses, smiling, blue background."""
+        parts = [self.subject(), *self.has, *self.wears, self.mood(), self.ground()]
         return ", ".join(part.removeprefix("a ").removeprefix("an ") for part in parts if part)
 
-    def wearing_first(self) -> str:
-        """Wearing a red hat, a smiling young man with short brown hair against a blue background."""
-        wears = self.wearing_parts()
-        opening = f"{wears}, " if wears else ""
-        return f"{opening}{_article(self.subject())} {self.with_parts()} {self.mood()} {self.ground()}".strip()
-
-    def brief(self) -> str:
-        """A photo of a smiling woman with glasses: what prompts look like."""
-        draws, look = self.draws, self.look
-        years = self.person.age + look.years_later
-        age = "young" if years < 40 else "middle-aged" if years < 60 else draws.choice(("old", "elderly"))
-        mood = _MOOD_WORDS[EXPRESSIONS[look.expression]]
-        adult = "man" if self.person.male else "woman"
-        child = "boy" if self.person.male else "girl"
-        noun = draws.choice(("person", adult if years >= 13 else child, adult if years >= 13 else child))
-        words = [mood] * draws.chance(0.5) + [age] * draws.chance(0.4) + [noun]
-        facts = self.brief_facts()
-        first = draws.choice(range(len(facts)))
-        chosen = [facts[first], facts[(first + 1) % len(facts)]][: 1 + draws.chance(0.5)]
-        return f"{draws.choice(_SHOTS)} {_article(' '.join(words))} {' and '.join(chosen)}"
-
-    def brief_facts(self) -> list[str]:
-        """List what is there or plainly is not, a few words each."""
-        draws, look, person = self.draws, self.look, self.person
-        worn = ("wearing glasses", "with glasses", "in spectacles", "with eyeglasses")
-        facts = [
-            draws.choice(worn) if look.glasses is not None else draws.choice(("without glasses", "without eyeglasses")),
-            draws.choice(("wearing a hat", "with a hat")) if look.hat is not None else "without a hat",
-        ]
-        if person.hair_length != "bald":
-            facts.append(f"with {draws.choice(_HAIR[person.hair])} hair")
-        if person.male and person.age > 20 and look.beard in ("", "full"):
-            facts.append("with a beard" if look.beard else "with no beard")
-        if EXPRESSIONS[look.expression] != "happy":
-            facts.append("not smiling")
-        return facts
-
-    def with_parts(self) -> str:
-        """Join what belongs to the face: with short hair and a beard."""
-        traits = _list(self.traits())
-        return f"with {traits}" if traits else ""
-
-    def wearing_parts(self) -> str:
-        """Join what is worn: wearing a red hat and round glasses."""
-        worn = _list(self.worn())
-        return f"{self.draws.choice(('wearing', 'in', 'wearing'))} {worn}" if worn else ""
+    def shot(self) -> str:
+        """Name the kind of picture, or not."""
+        return self.draws.choice(_SHOTS)
 
     def subject(self) -> str:
-        """Name the person by age and gender."""
+        """Name the person by age and gender, at times by one of them alone."""
         years, male, draws = self.person.age + self.look.years_later, self.person.male, self.draws
-        adult = draws.choice(("man", "gentleman", "man", "man") if male else ("woman", "lady", "woman", "woman"))
-        if years < 13:
-            return f"{draws.choice(('young', 'little', 'small'))} {'boy' if male else 'girl'}"
-        if years < 20:
-            return f"teenage {'boy' if male else 'girl'}"
-        if years < 40:
-            return f"young {adult}"
-        if years < 60:
-            return f"middle-aged {adult}"
-        return f"{draws.choice(('old', 'elderly', 'older'))} {adult}"
+        adult, child = ("man", "boy") if male else ("woman", "girl")
+        noun = adult if years >= 20 or (years >= 13 and draws.chance(0.5)) else child
+        noun = "person" if draws.chance(0.08) else noun
+        if draws.chance(0.25):
+            return noun
+        return f"{'young' if years < 40 else 'middle-aged' if years < 60 else draws.choice(('old', 'elderly'))} {noun}"
+
+    def facts(self) -> tuple[list[str], list[str]]:
+        """Choose a few of the facts: what belongs to the face, and what is worn."""
+        facts = [(fact, 0) for fact in self.traits()] + [(fact, 1) for fact in self.worn()]
+        while len(facts) > _FEW:
+            facts.pop(self.draws.choice(range(len(facts))))
+        if self.draws.chance(0.5):
+            facts.reverse()
+        return [fact for fact, group in facts if group == 0], [fact for fact, group in facts if group == 1]
 
     def traits(self) -> list[str]:
-        """List what belongs to the face, in a drawn order."""
-        draws, look = self.draws, self.look
-        parts = []
-        if draws.chance(0.92):
-            parts.append(self.hair())
-        if look.beard and draws.chance(0.92):
+        """List what belongs to the face, and plainly what does not."""
+        draws, look, person = self.draws, self.look, self.person
+        parts = [self.hair()]
+        if look.beard:
             parts.append(draws.choice(_BEARDS[look.beard]))
-        elif self.person.male and self.person.age > 20 and not look.beard and draws.chance(0.25):
-            parts.append(draws.choice(("no beard", "a clean-shaven face")))
-        if draws.chance(0.55):
-            parts.append(f"{draws.choice(_SKIN[self.person.skin])} skin")
-        if look.lipstick is not None and draws.chance(0.35):
+        elif person.male and person.age > 20 and draws.chance(0.3):
+            parts.append("no beard")
+        if draws.chance(0.6):
+            parts.append(f"{_SKIN[person.skin]} skin")
+        if look.lipstick is not None and draws.chance(0.5):
             parts.append("lipstick")
-        if draws.chance(0.2) and not (look.glasses is not None and look.glasses.kind == "sun"):
-            parts.append(f"{self.person.eye} eyes")
         if look.blush and draws.chance(0.4):
             parts.append("rosy cheeks")
-        return parts if draws.chance(0.6) else parts[::-1]
+        if look.glasses is None and draws.chance(0.5):
+            parts.append("no glasses")
+        if look.hat is None and draws.chance(0.25):
+            parts.append("no hat")
+        return parts
 
     def hair(self) -> str:
         """Describe the hair as far as it can be seen."""
         person, look, draws = self.person, self.look, self.draws
         if person.hair_length == "bald":
             return "a bald head" if look.hat is None else "a shaved head"
-        colour = draws.choice(_HAIR[person.hair])
-        texture = person.texture if draws.chance(0.5) and look.hat is None else ""
-        length = {"medium": "chin-length"}.get(person.hair_length, person.hair_length)
+        hair = f"{draws.choice(_HAIR[person.hair])} hair"
         if look.up:
-            tied = {"bun": "in a bun", "pigtails": "in pigtails"}[look.up]
-            return f"{texture} {colour} hair {tied}"
-        hair = f"{length if draws.chance(0.85) else ''} {texture} {colour} hair"
+            return f"{hair} {'in a bun' if look.up == 'bun' else 'in pigtails'}"
         if look.bangs and look.hat is None and draws.chance(0.4):
-            return f"{hair} with bangs"
-        if person.balding > 0.5 and look.hat is None and draws.chance(0.4):
-            return f"a receding hairline and {hair}"
-        return hair
+            return f"{hair} and bangs"
+        length = {"medium": "chin-length"}.get(person.hair_length, person.hair_length)
+        texture = person.texture if draws.chance(0.2) and look.hat is None else ""
+        return f"{length if draws.chance(0.5) else ''} {texture} {hair}"
 
     def worn(self) -> list[str]:
-        """List what is worn, in a drawn order."""
+        """List what is worn."""
         look, draws = self.look, self.draws
         parts = []
-        if look.glasses is not None and draws.chance(0.93):
+        if look.glasses is not None:
             parts.append(draws.choice(_GLASSES[look.glasses.kind]).format(look.glasses.colour))
-        if look.hat is not None and draws.chance(0.93):
+        if look.hat is not None:
             parts.append(self.hat(look.hat))
-        if draws.chance(0.95):
-            parts.append(_article(f"{look.clothes.colour} {look.clothes.kind}"))
-        if look.tie is not None and draws.chance(0.6):
-            parts.append(_article(f"{look.tie.colour} tie"))
-        if look.earrings is not None and draws.chance(0.65):
-            kind = draws.choice(("", look.earrings.kind)) if look.earrings.kind != "drop" else ""
-            parts.append(f"{look.earrings.colour} {kind} earrings")
-        if look.necklace is not None and draws.chance(0.4):
+        if look.earrings is not None and draws.chance(0.6):
+            parts.append(f"{look.earrings.colour} earrings")
+        if look.necklace is not None and draws.chance(0.3):
             parts.append(_article(f"{look.necklace.colour} necklace"))
-        return parts if draws.chance(0.5) else parts[::-1]
+        if look.tie is not None and draws.chance(0.5):
+            parts.append(_article(f"{look.tie.colour} tie"))
+        if draws.chance(0.3):
+            parts.append(_article(f"{look.clothes.colour} {look.clothes.kind}"))
+        return parts
 
     def hat(self, hat: Garment) -> str:
-        """Name the hat."""
-        words = {"beanie": ("beanie", "knit hat", "hat"), "cap": ("cap", "cap", "hat")}
-        kind = self.draws.choice(words.get(hat.kind, (hat.kind, "brimmed hat", "hat")))
-        return _article(f"{hat.colour} {kind}")
+        """Name the hat, mostly with its colour."""
+        return _article(f"{hat.colour} {self.draws.choice(_HATS[hat.kind])}") if self.draws.chance(0.9) else "a hat"
 
     def mood(self) -> str:
-        """Name the expression, and at times how the head is held or what is missing."""
-        draws, look = self.draws, self.look
-        parts = []
-        if draws.chance(0.88):
-            parts.append(draws.choice(_MOODS[EXPRESSIONS[look.expression]]))
-        if abs(look.pose.yaw) > 16 and draws.chance(0.3):
-            parts.append(draws.choice(("looking to the side", "turned to the side")))
-        if abs(look.pose.roll) > 9 and draws.chance(0.25):
-            parts.append("with a tilted head")
-        if look.glasses is None and draws.chance(0.12):
-            parts.append("without glasses")
-        if look.hat is None and draws.chance(0.10):
-            parts.append(draws.choice(("without a hat", "bareheaded")))
-        return ", ".join(parts)
+        """Name the expression."""
+        return self.draws.choice(_MOODS[EXPRESSIONS[self.look.expression]])
 
     def ground(self) -> str:
-        """Describe the background."""
+        """Describe the background, or not."""
         back = self.look.backdrop
-        if not self.draws.chance(0.95):
+        if not self.draws.chance(_GROUND_SHARE):
             return ""
-        words = self.draws.choice(_GROUNDS[back.kind]).format(back.colour, back.other)
-        return f"{self.draws.choice(('in front of', 'against'))} {_article(words)}"
+        return self.draws.choice(_GROUNDS[back.kind]).format(back.colour, back.other)
 
 
 def _article(words: str) -> str:

@@ -47,6 +47,8 @@ CLOTH: dict[str, Colour] = {
 def shade(colour: Colour, factor: float) -> Colour:
     """Darken (factor below 1) or brighten a colour."""
     red, green, blue = colour
+    if factor <= 1.0:
+        return int(red * factor), int(green * factor), int(blue * factor)
     return min(255, int(red * factor)), min(255, int(green * factor)), min(255, int(blue * factor))
 
 

@@ -110,26 +110,28 @@ def _bands(angle: int, count: int, side: int) -> list[npt.NDArray[np.float32]]:
     return bands
 
 
+Field = npt.NDArray[np.float32]
+
+
 @functools.lru_cache(maxsize=8)
-def _axes(size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return x and y of every pixel on -1024..1024 as a row and a column, and the squared radius."""
-    axis = ((2 * np.arange(size, dtype=np.int32) + 1 - size) * 1024) // size
-    return axis[None, :], axis[:, None], (axis[None, :] ** 2 + axis[:, None] ** 2) >> 10
+def _axes(size: int) -> tuple[Field, Field, Field]:
+    """Return x and y of every pixel on -1..1 as a row and a column and the squared radius, each x three times."""
+    axis = ((2 * np.arange(size) + 1 - size) / size).astype(np.float32)
+    x, y = axis.repeat(3)[None, :], axis[:, None]
+    return x, y, x * x + y * y
 
 
 def _lit(pixels: Pixels, light: Light) -> Pixels:
-    """Multiply by the light, in whole numbers so that every machine rounds alike; gains are 1/128 to 255/128."""
+    """Multiply by the light.
+
+    Single products and sums of float32 are rounded alike by every machine, and so is what is made of them.
+    """
     x, y, radius = _axes(len(pixels))
-    gain, slope_x, slope_y, rim = (round(1024 * part) for part in (light.gain, light.slope_x, light.slope_y, light.rim))
-    field = ((gain << 10) + slope_x * x) + slope_y * y
-    field -= rim * radius
-    field >>= 13  # 128 is a gain of 1
-    np.maximum(field, 16, out=field)
-    gains = np.repeat(field.astype(np.uint16), 3, axis=1)
-    gains *= np.tile(np.array([round(128 * channel) for channel in light.tint], dtype=np.uint16), len(pixels))
-    gains >>= 7
-    np.minimum(gains, 255, out=gains)
+    gains = radius * np.float32(-light.rim)
+    gains += np.float32(light.gain) + np.float32(light.slope_x) * x
+    gains += np.float32(light.slope_y) * y
+    np.maximum(gains, np.float32(0.125), out=gains)
+    gains *= np.tile(np.array(light.tint, dtype=np.float32), len(pixels))
     gains *= pixels.reshape(gains.shape)
-    gains >>= 7
-    np.minimum(gains, 255, out=gains)
+    np.minimum(gains, np.float32(255), out=gains)
     return gains.astype(np.uint8).reshape(pixels.shape)

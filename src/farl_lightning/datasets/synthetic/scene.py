@@ -62,7 +62,7 @@ SUPERSAMPLE = 3
 
 def to_grid(points: Array) -> npt.NDArray[np.float32]:
     """Round pixel coordinates to the subpixel grid, on which no two machines' arithmetic differs."""
-    return np.rint(points * SUPERSAMPLE + (0.5 * SUPERSAMPLE - 0.5)).astype(np.float32)
+    return np.rint(points * SUPERSAMPLE + (0.5 * SUPERSAMPLE - 0.5)).astype(np.float32, order="C")
 
 
 class _Painter:
@@ -141,11 +141,15 @@ class _Painter:
         self.both("inner_ear", shade(skin, 0.76))
         outline = self.joint("jaw", "skull")
         self.layers.append(Layer(outline, shade(skin, 0.91), 1, 2))
-        middle = outline.mean(axis=0, dtype=np.float64)
-        reach = 0.2 * (outline[16, 1] - outline[41, 1])
-        towards = np.array([look.light.slope_x * reach, look.light.slope_y * reach])
-        lit = np.rint(outline[::2] * 0.9 + (0.1 * middle + towards)).astype(np.float32)
-        self.layers.append(Layer(lit, skin, None, None))
+        chin, crown = outline[16].tolist(), outline[41].tolist()
+        reach = 0.2 * (chin[1] - crown[1])
+        shift = (
+            0.05 * (chin[0] + crown[0]) + look.light.slope_x * reach,
+            0.05 * (chin[1] + crown[1]) + look.light.slope_y * reach,
+        )
+        self.layers.append(
+            Layer(np.rint(outline[::2] * np.float32(0.9) + np.array(shift, np.float32)), skin, None, None)
+        )
         self.both("blush", mix(skin, (226, 70, 70), 0.38))
         self.both("cheekbone", shade(skin, 0.93))
         for name in ("bag", "fold"):

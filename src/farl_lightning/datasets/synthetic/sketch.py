@@ -49,7 +49,7 @@ class _Curve(NamedTuple):
     name: str
     x: tuple[Array, ...]
     y: tuple[Array, ...]
-    z: Array | float
+    z: Array | float | None
     length: int
 
 
@@ -74,16 +74,18 @@ class Sketch:
             z: Coordinates towards the viewer, or one for all points; None lays the curve onto the face.
             pair: Add it as ``name_right`` (x as given), and its mirror image as ``name_left``.
         """
-        xs = x if isinstance(x, tuple) else (x,)
-        height = math.nan if z is None else z
-        curve = _Curve(name, xs, y if isinstance(y, tuple) else (y,), height, sum(map(len, xs)))
+        if isinstance(x, tuple):
+            curve = _Curve(name, x, y if isinstance(y, tuple) else (y,), z, sum(map(len, x)))
+        else:
+            curve = _Curve(name, (x,), y if isinstance(y, tuple) else (y,), z, len(x))
         (self._paired if pair else self._alone).append(curve)
 
     def band(
         self, name: str, x: Array, first: Array, second: Array, z: Array | float | None = None, *, pair: bool = False
     ) -> None:
         """Add the area between two edges over the same x: along the first, back along the second."""
-        self.add(name, (x, x[::-1]), (first, second[::-1]), z, pair=pair)
+        curve = _Curve(name, (x, x[::-1]), (first, second[::-1]), z, 2 * len(x))
+        (self._paired if pair else self._alone).append(curve)
 
     def still(self, name: str, x: Array, y: Array, *, pair: bool = False) -> None:
         """Add a curve of the body, which does not turn with the head."""
@@ -102,47 +104,48 @@ class Sketch:
         start, half = 0, sum([curve.length for curve in self._paired])
         for name, _, _, _, length in self._paired:
             stop = start + length
-            slices[name + "_right"], slices[name + "_left"] = slice(start, stop), slice(start + half, stop + half)
+            slices[name + "_left"], slices[name + "_right"] = slice(start, stop), slice(start + half, stop + half)
             start = stop
         start += half
         for name, _, _, _, length in self._alone + self._still:
             slices[name] = slice(start, start + length)
             start += length
-        flat = self._flat(start - half)
-        space = np.concatenate((flat[:, :half], flat), axis=1)
-        space[0, half : 2 * half] *= -1
+        space = np.empty((3, start))
+        self._join(space[:, half:])
+        np.negative(space[0, half : 2 * half], out=space[0, :half])
+        space[1:, :half] = space[1:, half : 2 * half]
         matrix, offset = _projection(pose, size)
-        points = space.T @ matrix + offset
+        points = matrix @ space
+        points += offset
         if self._still:
             body = slices[self._still[0].name].start
-            place = np.array((pose.x * size - 0.5, pose.y * size - 0.5))
-            points[body:] = space[:2, body:].T * (pose.scale * size) + place
-        return Curves(points, slices)
+            place = np.array(((pose.x * size - 0.5,), (pose.y * size - 0.5,)))
+            points[:, body:] = space[:2, body:] * (pose.scale * size) + place
+        return Curves(points.T, slices)
 
-    def _flat(self, length: int) -> Array:
-        """Join all curves: (3, length), each pair once."""
+    def _join(self, space: Array) -> None:
+        """Write all curves one after the other into (3, n), each pair once."""
         curves = self._paired + self._alone + self._still
-        flat = np.empty((3, length))
-        np.concatenate([part for curve in curves for part in curve.x], out=flat[0])
-        np.concatenate([part for curve in curves for part in curve.y], out=flat[1])
-        heights, start = flat[2], 0
-        for _, _, _, z, size in curves:
-            heights[start : start + size] = z
-            start += size
-        np.copyto(heights, depth(flat[0], flat[1]), where=np.isnan(heights))
-        return flat
+        np.concatenate([part for curve in curves for part in curve.x], out=space[0])
+        np.concatenate([part for curve in curves for part in curve.y], out=space[1])
+        heights, start = space[2], 0
+        heights[:] = depth(space[0], space[1])
+        for _, _, _, z, length in curves:
+            if z is not None:
+                heights[start : start + length] = z
+            start += length
 
 
 def _projection(pose: Pose, size: int) -> tuple[Array, Array]:
-    """Return the (3, 2) matrix and the offset (2,) from head space to pixels."""
+    """Return the (2, 3) matrix and the offset (2, 1) from head space to pixels."""
     yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
     sin_yaw, cos_yaw = math.sin(yaw), math.cos(yaw)
     sin_pitch, cos_pitch = math.sin(pitch), math.cos(pitch)
     unit = pose.scale * size
     sin_roll, cos_roll = unit * math.sin(roll), unit * math.cos(roll)
-    rows = []
-    for across, down in ((cos_yaw, sin_yaw * sin_pitch), (0.0, cos_pitch), (sin_yaw, -cos_yaw * sin_pitch)):
-        rows.append((across * cos_roll - down * sin_roll, across * sin_roll + down * cos_roll))
-    right = pose.x * size - 0.5 - _PIVOT_Y * rows[1][0] - _PIVOT_Z * rows[2][0]
-    below = pose.y * size - 0.5 + _PIVOT_Y * unit - _PIVOT_Y * rows[1][1] - _PIVOT_Z * rows[2][1]
-    return np.array(rows), np.array((right, below))
+    axes = ((cos_yaw, sin_yaw * sin_pitch), (0.0, cos_pitch), (sin_yaw, -cos_yaw * sin_pitch))
+    to_right = [across * cos_roll - down * sin_roll for across, down in axes]
+    to_below = [across * sin_roll + down * cos_roll for across, down in axes]
+    right = pose.x * size - 0.5 - _PIVOT_Y * to_right[1] - _PIVOT_Z * to_right[2]
+    below = pose.y * size - 0.5 + _PIVOT_Y * unit - _PIVOT_Y * to_below[1] - _PIVOT_Z * to_below[2]
+    return np.array((to_right, to_below)), np.array(((right,), (below,)))

@@ -134,4 +134,5 @@ def _lit(pixels: Pixels, light: Light) -> Pixels:
     gains *= np.tile(np.array(light.tint, dtype=np.float32), len(pixels))
     gains *= pixels.reshape(gains.shape)
     np.minimum(gains, np.float32(255), out=gains)
-    return gains.astype(np.uint8).reshape(pixels.shape)
+    lit: Pixels = gains.astype(np.uint8).reshape(pixels.shape)
+    return lit

@@ -1,4 +1,4 @@
-"""``farl-lightning data``: write shards, check shards, index detections."""
+"""``farl-lightning data``: write shards, check shards, index detections, verify benchmarks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     Returns:
         The exit status: 1 when ``check`` met shards that cannot be read.
     """
-    verbs = {"write-shards": _write_shards, "check": _check, "index-detections": _index_detections}
+    verbs = {"write-shards": _write_shards, "check": _check, "index-detections": _index_detections, "verify": _verify}
     if not words or words[0] in ("-h", "--help"):
         print(_HELP)
         return 0
@@ -52,12 +52,13 @@ def run(words: list[str]) -> int:
 
 
 _HELP = """\
-farl-lightning data: prepare and inspect pretraining data.
+farl-lightning data: prepare and inspect data.
 
   write-shards FOLDER TABLE OUT     pictures and a caption table (TSV, CSV, JSONL) into tar shards
   check SHARDS...                   read shards from end to end: counts, sizes, what is skipped and why, a contact sheet
   index-detections FILES... --output DIR
                                     LAION-Face's sample2detect_N.pth into a table that training can map into memory
+  verify DATASET FOLDER [--read]    what a benchmark's folder lacks (LaPa, WFLW, ...), and how to get it
 
 'farl-lightning data VERB --help' says more."""
 
@@ -128,6 +129,18 @@ def _check(words: list[str]) -> int:
     if report.examples:
         print(f"wrote {_contact_sheet(report, given.contact_sheet)}")
     return 1 if set(report.reasons) & SHARD_REASONS else 0
+
+
+def _verify(words: list[str]) -> int:
+    """Verify a benchmark's folder."""
+    from farl_lightning.cli.verify import BENCHMARKS, verify_benchmark
+
+    parser = _parser("verify", "Look for what a benchmark's folder lacks, in all its splits.")
+    parser.add_argument("dataset", help=", ".join(BENCHMARKS))
+    parser.add_argument("folder", help="its root, as for --data.root")
+    parser.add_argument("--read", action="store_true", help="also open every sample and tell which cannot be used")
+    given = parser.parse_args(words)
+    return verify_benchmark(given.dataset, given.folder, read=given.read, workers=given.workers)
 
 
 def _index_detections(words: list[str]) -> int:

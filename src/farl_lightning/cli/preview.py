@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch import Tensor
+import numpy as np
 
 from farl_lightning.errors import ConfigError
-from farl_lightning.types import CLIP_MEAN, CLIP_STD
+from farl_lightning.types import FaceSpec
 from farl_lightning.visualization.grid import Pixels, hide_patches, image_grid, save_png, to_pixels
+from farl_lightning.visualization.overlay import overlay_landmarks, overlay_mask
+from farl_lightning.visualization.palette import class_palette
 
 
 def write_preview(datamodule: L.LightningDataModule, path: Path, count: int) -> int:
@@ -29,37 +31,45 @@ def write_preview(datamodule: L.LightningDataModule, path: Path, count: int) -> 
     """
     if count < 1:
         raise ConfigError(f"--count is {count}; it has to be at least 1")
-    images, masks, captions = _first_samples(datamodule, count)
-    columns, titles = [images], ["input"]
-    if masks is not None:
-        columns.append(hide_patches(images, masks))
-        titles.append("masked")
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    save_png(image_grid(rows, titles=titles, captions=captions), path)
+    columns, captions = _first_samples(datamodule, count)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    save_png(image_grid(rows, titles=list(columns), captions=captions), path)
     return len(rows)
 
 
-def _first_samples(datamodule: L.LightningDataModule, count: int) -> tuple[Pixels, Tensor | None, list[str]]:
-    """Return pictures, masks (or None) and captions of the first samples of an epoch."""
-    import numpy as np
-    import torch
-
-    images: list[Pixels] = []
-    masks: list[Tensor] = []
+def _first_samples(datamodule: L.LightningDataModule, count: int) -> tuple[dict[str, Pixels], list[str]]:
+    """Return columns of pictures by title, and captions, of the first samples of an epoch."""
+    parts: dict[str, list[Pixels]] = {}
     captions: list[str] = []
-    spec = getattr(datamodule, "spec", None)
-    mean, std = (spec.mean, spec.std) if spec else (CLIP_MEAN, CLIP_STD)
+    spec = getattr(datamodule, "spec", None) or FaceSpec()
     for batch in _training_batches(datamodule):
         if not isinstance(batch, dict) or "image" not in batch:
             raise ConfigError("preview draws batches with an 'image'; this datamodule's have none")
-        images.append(to_pixels(batch["image"], mean, std))
-        masks += [batch["patch_mask"]] if "patch_mask" in batch else []
+        batch = datamodule.on_after_batch_transfer(batch, 0)  # what workers leave to the device
+        for title, pictures in _columns(batch, spec).items():
+            parts.setdefault(title, []).append(pictures)
         captions += [_caption(batch, index) for index in range(len(batch["image"]))]
         if len(captions) >= count:
             break
-    if not images:
+    if not captions:
         raise ConfigError("the training data is empty")
-    return np.concatenate(images)[:count], torch.cat(masks)[:count] if masks else None, captions[:count]
+    return {title: np.concatenate(batches)[:count] for title, batches in parts.items()}, captions[:count]
+
+
+def _columns(batch: dict[str, Any], spec: FaceSpec) -> dict[str, Pixels]:
+    """Draw what a batch holds: the input, and beside it what is known of it."""
+    images = to_pixels(batch["image"], spec.mean, spec.std)
+    columns = {"input": images}
+    if "patch_mask" in batch:
+        columns["masked"] = hide_patches(images, batch["patch_mask"])
+    if "mask" in batch:
+        colours = class_palette(spec.classes)
+        pairs = zip(images, batch["mask"].numpy(), strict=True)
+        columns["labels"] = np.stack([overlay_mask(image, mask, colours) for image, mask in pairs])
+    if "landmarks" in batch:
+        pairs = zip(images, batch["landmarks"].numpy(), strict=True)
+        columns["landmarks"] = np.stack([overlay_landmarks(image, truth=points) for image, points in pairs])
+    return columns
 
 
 def _training_batches(datamodule: L.LightningDataModule) -> Any:

@@ -224,7 +224,8 @@ def not_found(root: Path, what: str, source: DatasetSource, required: Sequence[s
         source: The dataset.
         required: Files and folders by which the right folder nearby is known.
     """
-    return DatasetNotFoundError(f"{source.name}: '{root}' {what}. {_elsewhere(root, required)}\n{source.how_to_get()}")
+    problem = f"{source.name}: '{root.absolute()}' {what}. {_elsewhere(root, required)}".rstrip()
+    return DatasetNotFoundError(f"{problem}\n{source.how_to_get()}")
 
 
 def _elsewhere(root: Path, required: Sequence[str]) -> str:

@@ -49,6 +49,10 @@ _PUBLIC: dict[str, str] = {
     "WFLWDataModule": "farl_lightning.datamodules",
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules",
     "SyntheticParsingDataModule": "farl_lightning.datamodules",
+    "PhotoFolder": "farl_lightning.datasets",
+    "PhotoFolderDataModule": "farl_lightning.datamodules",
+    "FacePredictor": "farl_lightning.inference",
+    "FaceResult": "farl_lightning.inference",
     "Tokenizer": "farl_lightning.text",
 }
 

@@ -27,11 +27,13 @@ class SavedRun:
         path: The checkpoint.
         model: ``{"class_path", "init_args"}`` of the task; None if it was not recorded.
         data: The same of the datamodule.
+        face_spec: What its network expects of faces, as plain data; None if it does not say.
     """
 
     path: Path
     model: dict[str, Any] | None
     data: dict[str, Any] | None
+    face_spec: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,12 @@ def read_run(path: str | None) -> SavedRun | None:
             f"'{path}' is no checkpoint of a run, so it cannot be resumed or evaluated; "
             "to start from its weights, give it as --model.weights"
         )
-    return SavedRun(Path(path), _node(saved, "hyper_parameters"), _node(saved, "datamodule_hyper_parameters"))
+    return SavedRun(
+        Path(path),
+        _node(saved, "hyper_parameters"),
+        _node(saved, "datamodule_hyper_parameters"),
+        saved.get("face_spec"),
+    )
 
 
 def _load(file: Path) -> dict[str, Any]:

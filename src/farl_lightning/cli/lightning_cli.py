@@ -23,6 +23,7 @@ from farl_lightning.cli.preflight import HANDED_OVER, NO_MODEL, prepare
 from farl_lightning.cli.progress import progress_bar
 from farl_lightning.cli.schema import dotted, parameters
 from farl_lightning.cli.trainer import CHECK_TRAINER, FarlTrainer, headline
+from farl_lightning.types import FaceSpec
 
 _EVALUATION = ("validate", "test", "predict")
 
@@ -198,7 +199,9 @@ class FarlCLI(LightningCLI):
         return _run_folder(self.saved) if self.settings.verb in _EVALUATION else None
 
     def after_instantiate_classes(self) -> None:
-        """Say what runs where, and how large it is."""
+        """Tell data without labels what the checkpoint expects; say what runs where, and how large it is."""
+        if self.saved is not None and self.saved.face_spec and hasattr(self.datamodule, "take_spec"):
+            self.datamodule.take_spec(FaceSpec.from_dict(self.saved.face_spec))
         rank_zero_info(headline(self.trainer, self.settings.verb, self._section("seed_everything")))
         if self.settings.verb == "fit":
             rank_zero_info(size_line(self.model))

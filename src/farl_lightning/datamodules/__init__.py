@@ -16,6 +16,7 @@ _PUBLIC: dict[str, str] = {
     "IBugMaskDataModule": "farl_lightning.datamodules.parsing",
     "LaPaDataModule": "farl_lightning.datamodules.parsing",
     "LaionFaceDataModule": "farl_lightning.datamodules.laion_face",
+    "PhotoFolderDataModule": "farl_lightning.datamodules.photos",
     "ResumableLoader": "farl_lightning.datamodules.loader",
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules.synthetic_dense",
     "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farl_lightning.errors import ConfigError, did_you_mean
-from farl_lightning.inference.pictures import Picture
+from farl_lightning.inference.pictures import Picture, Pixels
 from farl_lightning.transforms.places import FacePlace
 from farl_lightning.types import FaceSpec
+from farl_lightning.visualization import class_palette, overlay_landmarks, overlay_mask, save_png
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +73,29 @@ class FaceResult:
             raise ConfigError(f"there is no class '{name}' here. {did_you_mean(name, self.classes)}".strip())
         found: NDArray[np.bool_] = self.labels == self.classes.index(name)
         return found
+
+    def draw(self) -> Pixels:
+        """Return the photograph with what was found drawn over it: tinted classes, dots for landmarks.
+
+        Returns:
+            (H, W, 3) uint8.
+        """
+        drawn = self.picture.pixels()
+        if self.labels is not None:
+            names = self.classes or tuple(map(str, range(int(self.labels.max()) + 1)))
+            drawn = overlay_mask(drawn, self.labels, class_palette(names))
+        return drawn if self.landmarks is None else overlay_landmarks(drawn, self.landmarks)
+
+    def save(self, path: str | Path) -> Path:
+        """Write what :meth:`draw` shows as a PNG.
+
+        Args:
+            path: The file; its folder is made.
+
+        Returns:
+            The path.
+        """
+        return save_png(self.draw(), path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what fits into JSON: everything but pictures and label maps."""

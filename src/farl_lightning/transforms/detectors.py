@@ -117,7 +117,7 @@ def shrink(image: Pixels, max_side: int | None) -> tuple[Pixels, float]:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX, reducing_gap=2.0)), scale
 
 
-class YuNet(Configurable):
+class YuNet(Configurable, Detector):
     """OpenCV's YuNet (Wu et al., 2023, *YuNet: A Tiny Millisecond-level Face Detector*), fast on a CPU.
 
     Args:
@@ -188,7 +188,7 @@ class YuNet(Configurable):
         return {**self.__dict__, "_network": None}  # a loader's worker makes its own
 
 
-class MTCNN(Configurable):
+class MTCNN(Configurable, Detector):
     """facenet-pytorch's MTCNN (Zhang et al., 2016, arXiv 1604.02878); its wheel carries the weights.
 
     The wheel pins an old torch that it does not need: ``pip install --no-deps facenet-pytorch``.

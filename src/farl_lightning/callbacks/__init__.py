@@ -1,5 +1,6 @@
 """Callbacks: weight averaging, pictures, results, features, dropped samples, speed."""
 
+from farl_lightning.callbacks.dense_panels import DensePanels
 from farl_lightning.callbacks.drop_counter import DropCounter
 from farl_lightning.callbacks.ema import EMA
 from farl_lightning.callbacks.features import FeatureWriter
@@ -7,4 +8,4 @@ from farl_lightning.callbacks.image_panels import ImagePanels
 from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["EMA", "DropCounter", "FeatureWriter", "ImagePanels", "ResultsWriter", "TrainingMonitor"]
+__all__ = ["EMA", "DensePanels", "DropCounter", "FeatureWriter", "ImagePanels", "ResultsWriter", "TrainingMonitor"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from farl_lightning.callbacks.pictures import publish, spread
 from farl_lightning.callbacks.run import run_folder
 from farl_lightning.errors import ConfigError
 from farl_lightning.types import FaceSpec
-from farl_lightning.visualization import RankedCaption, caption_ranking, hide_patches, image_grid, save_png, to_pixels
+from farl_lightning.visualization import RankedCaption, caption_ranking, hide_patches, image_grid, to_pixels
 from farl_lightning.visualization.grid import Pixels
 
 
@@ -90,7 +91,7 @@ class ImagePanels(L.Callback):
             }
         for name, picture in pictures.items():
             if picture is not None:
-                self._publish(trainer, name, picture, step)
+                publish(trainer, self._folder, name, picture, step)
 
     def _masked_image(self, pl_module: Any, batch: Any, spec: FaceSpec, step: int) -> Pixels | None:
         """Image, masked image and, where possible, reconstruction, side by side."""
@@ -130,15 +131,4 @@ class ImagePanels(L.Callback):
 
     def _spread(self, size: int) -> list[int]:
         """Return rows spread over a batch: neighbours are often pictures of one person."""
-        count = min(self.count, size)
-        return [round(place * size / count) for place in range(count)]
-
-    def _publish(self, trainer: L.Trainer, name: str, picture: Pixels, step: int) -> None:
-        """Write the file, and hand the picture to the loggers that take images."""
-        if self._folder is not None:
-            save_png(picture, self._folder / f"{name}_step{step}.png")
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image(key=f"pictures/{name}", images=[picture], step=step)
-            elif hasattr(getattr(logger, "experiment", None), "add_image"):
-                cast(Any, logger).experiment.add_image(f"pictures/{name}", picture, step, dataformats="HWC")
+        return spread(self.count, size)

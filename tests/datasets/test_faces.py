@@ -137,3 +137,15 @@ def test_held_out_parts_share_nothing_and_stay():
     assert hold_out(faces, 0.0)[0] is faces
     with pytest.raises(ConfigError, match="leave nothing"):
         hold_out(faces, 0.5, 0.5)
+
+
+def test_versions_of_a_picture_stay_together():
+    class Versions(Numbers):
+        @property
+        def photographs(self) -> list[str]:
+            return [str(index // 5) for index in range(len(self))]
+
+    rest, test, val = hold_out(Versions(100), 0.1, 0.22, seed=0)
+    assert [len(part) for part in (rest, test, val)] == [65, 10, 25]  # whole pictures of five versions
+    pictures = [{int(key[1:]) // 5 for key in part.keys} for part in (rest, test, val)]
+    assert sum(map(len, pictures)) == len(set.union(*pictures)) == 20

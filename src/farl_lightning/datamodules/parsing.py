@@ -57,8 +57,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
 class IBugMaskDataModule(FaceDataModule):
     """iBugMask with its official train and test splits; a seeded share of training stands in for validation.
 
-    Helen's pictures come in several turned versions; they are told apart by name only, so a version of a validation
-    picture may be in training. The official test split is not touched by that.
+    Training shows each of Helen's pictures in several poses; the validation share takes all versions of a picture.
     """
 
     labels = IBugMask.spec

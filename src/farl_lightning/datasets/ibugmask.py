@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ IBUGMASK_CLASSES = (
 
 IBUGMASK_FLIPS = ((2, 3), (4, 5))
 """Pairs of ids that a horizontal flip exchanges, whichever side "left" may mean."""
+
+_VERSION = re.compile(r"_\d\d$")
 
 
 class IBugMask(FaceDataset):
@@ -54,6 +57,11 @@ class IBugMask(FaceDataset):
         if not names:
             raise not_found(self.root, f"has no pictures in '{split}'", self.source)
         self.keys = [name[:-4] for name in names]
+
+    @property
+    def photographs(self) -> list[str]:
+        """The picture behind each sample: in training ``1234_00`` and ``1234_07`` show one, turned to other poses."""
+        return [_VERSION.sub("", key) for key in self.keys]
 
     def files(self, index: int) -> Sequence[Path]:
         """Return picture, mask and landmarks of a sample.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 
@@ -43,8 +44,9 @@ def take_fraction(dataset: FaceDataset, fraction: float, seed: int = 0) -> FaceD
 def hold_out(dataset: FaceDataset, *fractions: float, seed: int = 0) -> list[FaceDataset]:
     """Split a dataset that has no official split: the rest, then one held-out part per fraction.
 
-    ``round(fraction * n)`` samples each, and then those that share a photograph with them: another face of the same
-    picture would tell what is held out. Adding a fraction at the end leaves the parts before it as they were.
+    ``round(fraction * n)`` samples each, or a few more: photographs are drawn whole until there are as many, because
+    another face or version of the same picture would tell what is held out. Adding a fraction at the end leaves the
+    parts before it as they were.
 
     Args:
         dataset: The whole.
@@ -62,12 +64,25 @@ def hold_out(dataset: FaceDataset, *fractions: float, seed: int = 0) -> list[Fac
         raise ConfigError(f"held-out fractions {fractions} of {len(dataset)} samples leave nothing to train on")
     photographs, order, parts = dataset.photographs, _order(dataset, "hold_out", seed), []
     for count in counts:
-        held = {photographs[index] for index in order[:count]}
+        held = _draw_photographs(order, photographs, count)
         parts.append(FaceSubset(dataset, [index for index in sorted(order) if photographs[index] in held]))
         order = [index for index in order if photographs[index] not in held]
     if any(counts) and not order:
         raise ConfigError(f"held-out fractions {fractions} leave no photograph to train on")
     return [FaceSubset(dataset, sorted(order)) if any(counts) else dataset, *parts]
+
+
+def _draw_photographs(order: list[int], photographs: list[str], count: int) -> set[str]:
+    """Return the first photographs of an order that together have so many samples."""
+    sizes = Counter(photographs[index] for index in order)
+    held: set[str] = set()
+    for index in order:
+        if count <= 0:
+            break
+        if photographs[index] not in held:
+            held.add(photographs[index])
+            count -= sizes[photographs[index]]
+    return held
 
 
 def _order(dataset: FaceDataset, purpose: str, seed: int) -> list[int]:

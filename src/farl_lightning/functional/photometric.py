@@ -36,7 +36,7 @@ def to_gray(images: Tensor) -> Tensor:
     """
     red, green, blue = images.unbind(-3)
     gray = red * GRAY[0] + green * GRAY[1] + blue * GRAY[2]
-    return gray.unsqueeze(-3).expand_as(images)
+    return gray.unsqueeze(-3).expand_as(images).contiguous()
 
 
 def change_gamma(images: Tensor, octave: int) -> Tensor:
@@ -70,11 +70,17 @@ def box_blur(images: Tensor, size: int) -> Tensor:
     """
     if size < 2:
         return images
+    planes = images.reshape(-1, 1, *images.shape[-2:])
+    if images.device.type != "cpu":
+        return _blur(planes, size).view(images.shape)
+    return torch.stack([_blur(plane, size) for plane in planes]).view(images.shape)  # one plane fits a core's cache
+
+
+def _blur(planes: Tensor, size: int) -> Tensor:
+    """Blur (..., 1, H, W)."""
     before, after = size // 2, size - 1 - size // 2
-    flat = images.reshape(-1, *images.shape[-3:])
-    padded = F.pad(flat, (before, after, before, after), mode="reflect")
-    total = _window_sum(_window_sum(padded, size, -1), size, -2)
-    return (total * (1 / size**2)).view(images.shape)
+    padded = F.pad(planes, (before, after, before, after), mode="reflect")
+    return _window_sum(_window_sum(padded, size, -1), size, -2).mul_(1 / size**2)
 
 
 def _window_sum(x: Tensor, size: int, dim: int) -> Tensor:

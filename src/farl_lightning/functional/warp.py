@@ -15,6 +15,7 @@ All positions that go in and come out here are pixel indices (centres at integer
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -180,10 +181,7 @@ class Warp:
     def __init__(self, matrix: Tensor, size: Size, factor: float = 0.0, convention: str = "blueprint") -> None:
         offset = _offset(convention)
         height, width = height_width(size)
-        x = torch.arange(width, dtype=matrix.dtype, device=matrix.device) + offset
-        y = torch.arange(height, dtype=matrix.dtype, device=matrix.device) + offset
-        if factor > 0:
-            x, y = _stretch(x, width, factor), _stretch(y, height, factor)
+        x, y = (_crop_axis(length, factor, offset, matrix.dtype, matrix.device) for length in (width, height))
         self._columns, rows = _axes(invert_matrix(matrix), x, y)
         self._rows = rows - offset
 
@@ -256,6 +254,13 @@ def _stretch(position: Tensor, size: int, factor: float) -> Tensor:
     within = ((u.abs() - (1 - factor)) / factor).clamp(0, _LIMIT)
     beyond = torch.atanh(within) * factor + (1 - factor)
     return (torch.where(u.abs() > 1 - factor, u.sign() * beyond, u) + 1) * (size / 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _crop_axis(length: int, factor: float, offset: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return where the pixels of a warped crop lie along one axis of the affine crop; the same for every picture."""
+    axis = torch.arange(length, dtype=dtype, device=device) + offset
+    return _stretch(axis, length, factor) if factor > 0 else axis
 
 
 def _axes(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

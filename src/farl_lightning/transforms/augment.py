@@ -100,8 +100,8 @@ class RandomGamma(_PhotometricTransform):
         return {"octave": int(3 * _draw(1)[0]) - 1}
 
     def change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
-        """Raise to the power drawn."""
-        return photometric.change_gamma(images, params["octave"])
+        """Raise to the power drawn; its clamp is of no effect on pictures."""
+        return photometric.change_gamma(images, params["octave"]) if params["octave"] else images
 
 
 class RandomBoxBlur(_PhotometricTransform):

@@ -115,7 +115,7 @@ class DenseTransform:
             if self.train:
                 self._change_colors(sample)
         if "draws" not in sample:
-            sample["image"] = self.normalize(sample["image"])
+            self.normalize(sample["image"])
         return sample if self.train else sample | _source_labels(record)
 
     def _augment_matrix(self, matrix: Tensor) -> tuple[Tensor, bool]:
@@ -161,9 +161,8 @@ class DenseTransform:
             sample["image"] = self.photometric.apply(image, draws)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Subtract the mean from (..., 3, H, W) floats in [0, 1] and divide by the standard deviation."""
-        gain, shift = self._gain.to(images.device), self._shift.to(images.device)
-        return torch.addcmul(shift, images, gain)
+        """Subtract the mean from (..., 3, H, W) floats in [0, 1] and divide by the standard deviation, in place."""
+        return images.mul_(self._gain.to(images.device)).add_(self._shift.to(images.device))
 
     def finish(self, batch: FaceBatch) -> FaceBatch:
         """Do on the batch's device what ``on_device`` left to it; any other batch comes back as it is.
@@ -195,10 +194,10 @@ def check_labels(record: FaceRecord) -> None:
     if record.mask is not None and record.mask.shape != shape[:2]:
         raise CropError(f"a mask of {record.mask.shape} pixels does not fit its picture of {shape[:2]}")
     if record.landmarks is not None:
-        points = torch.tensor(record.landmarks)
+        points = record.landmarks
         if points.ndim != 2 or points.shape[1] != 2:
-            raise CropError(f"landmarks are (number, 2), got shape {tuple(points.shape)}")
-        if not bool((points.abs() < _FAR).all()):
+            raise CropError(f"landmarks are (number, 2), got shape {points.shape}")
+        if not (abs(points) < _FAR).all():
             raise CropError("a landmark is not finite, or a million pixels away")
 
 

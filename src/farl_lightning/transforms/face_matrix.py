@@ -11,14 +11,15 @@ from torch import Tensor
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.geometry import (
     align_matrix,
+    apply_matrix,
     box_matrix,
     coincident,
     compose_matrices,
+    invert_matrix,
     quad_matrix,
     similarity_matrix,
     square_box,
 )
-from farl_lightning.functional.warp import Warp
 from farl_lightning.transforms.crop import CropError, visible_box
 from farl_lightning.types import FaceSpec
 
@@ -58,7 +59,9 @@ def face_matrix(
         matrix = quad_matrix(_checked_points(points, 5, spec.crop), size)
     else:
         raise ConfigError(f"crop '{spec.crop}' is unknown. Allowed: align, box, none, quad.")
-    visible_box(Warp(matrix, size).bounds().tolist(), (source_size[1], source_size[0]))
+    if spec.crop in ("align", "quad"):
+        corners = apply_matrix(matrix.new_tensor([[0, 0], [size, 0], [0, size], [size, size]]), invert_matrix(matrix))
+        visible_box([*corners.amin(0).tolist(), *corners.amax(0).tolist()], (source_size[1], source_size[0]))
     if spec.zoom == 1:
         return matrix
     zero = torch.zeros((), dtype=torch.float64)

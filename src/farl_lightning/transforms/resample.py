@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ class FaceCut:
         """Interpolate as floats; (C, size, size)."""
         if self._grid is None:
             self._grid = self._warp.grid((part.shape[0], part.shape[1]), (self._left, self._top))
-        source = _as_tensor(part).to(torch.float32, memory_format=torch.contiguous_format)
+        source = _floats(part)
         if not outside:
             return read(source, self._grid, mode)[0]
         return read(source.sub_(outside), self._grid, mode)[0].add_(outside)  # grid_sample knows no border but 0
@@ -116,6 +117,21 @@ def _window(warp: Warp, source_size: tuple[int, int], margin: float) -> tuple[in
 def _as_tensor(pixels: Pixels) -> Tensor:
     """View (H, W, C) as a (1, C, H, W) uint8 tensor; read-only arrays are copied, which torch would warn about."""
     return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)[None]
+
+
+def _floats(pixels: Pixels) -> Tensor:
+    """Turn (H, W, C) uint8 into (1, C, H, W) float32, in memory that the next call overwrites.
+
+    Fresh memory of this size costs as much as the conversion: the system hands it over page by page, in zeros.
+    """
+    source = _as_tensor(pixels)
+    if getattr(_scratch, "memory", None) is None or _scratch.memory.numel() < source.numel():
+        _scratch.memory = torch.empty(source.numel())
+    floats: Tensor = _scratch.memory[: source.numel()].view(source.shape)
+    return floats.copy_(source)
+
+
+_scratch = threading.local()
 
 
 def _gather_bilinear(pixels: Pixels, positions: npt.NDArray[np.float64]) -> Tensor:

@@ -64,7 +64,7 @@ def _openai(digest: str, file: str, image_size: int = 224) -> KnownWeights:
 def _facer(
     file: str, kind: str, what: str, image_size: int = 448, paper: dict[str, float] | None = None
 ) -> KnownWeights:
-    """facer publishes no hashes."""
+    """Facer publishes no hashes."""
     return KnownWeights(f"{_FACER}{file}", "MIT", kind, f"facer's {what}, on FaRL", image_size, paper=paper or {})
 
 

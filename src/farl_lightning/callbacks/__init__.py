@@ -5,7 +5,17 @@ from farl_lightning.callbacks.drop_counter import DropCounter
 from farl_lightning.callbacks.ema import EMA
 from farl_lightning.callbacks.features import FeatureWriter
 from farl_lightning.callbacks.image_panels import ImagePanels
+from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["EMA", "DensePanels", "DropCounter", "FeatureWriter", "ImagePanels", "ResultsWriter", "TrainingMonitor"]
+__all__ = [
+    "EMA",
+    "DensePanels",
+    "DropCounter",
+    "FeatureWriter",
+    "ImagePanels",
+    "PredictionWriter",
+    "ResultsWriter",
+    "TrainingMonitor",
+]

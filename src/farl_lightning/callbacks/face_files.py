@@ -37,7 +37,9 @@ def save_labels(labels: npt.NDArray[np.uint8], path: Path, palette: Sequence[Seq
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(labels)
-    picture.putpalette([int(value) for colour in palette for value in colour])  # turns grey into indexed
+    colours = [int(value) for colour in palette for value in colour]
+    # a full palette, ignored labels white: with few entries Pillow would pack pixels into fewer bits, and cut labels
+    picture.putpalette(colours + [255] * (768 - len(colours)))
     picture.save(path)
 
 

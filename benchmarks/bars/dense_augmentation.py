@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from benchmarks.bars.speed import benchmark
 from benchmarks.registry import Outcome, Proof, bar
 
 
 def _row(proof: Proof, recipe: str) -> Outcome:
     """Return the verdict of one recipe."""
+    if importlib.util.find_spec("cv2") is None:
+        return "no OpenCV here (pip install opencv-python-headless)", None
     rows = benchmark(proof, "augmentation")["verdicts"]
     row = next(row for row in rows if row["name"] == f"augmentation, {recipe}")
     return row["measured"], row["holds"]

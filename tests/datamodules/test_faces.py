@@ -338,3 +338,14 @@ def spoil(folder) -> None:
     Image.fromarray(np.zeros((48, 40), np.uint8)).save(label[7])
     Image.open(picture[8]).convert("L").save(picture[8])
     Image.open(picture[9]).convert("RGBA").save(picture[9], "PNG")
+
+
+def test_a_picture_of_12000_pixels_is_read(tmp_path):
+    write_face_synthetics(tmp_path, count=1, size=64)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 12000, 3), np.uint8)).save(tmp_path / "000000.png")
+    Image.fromarray(np.full((40, 12000), 3, np.uint8)).save(tmp_path / "000000_seg.png")
+    data = FaceSyntheticsDataModule(str(tmp_path), transform=SMALL, val_fraction=0.0)
+    sample = DenseTransform(data.transform, data.spec, train=False)(data.open_split("train")[0])
+    assert sample["image"].isfinite().all()
+    assert sample["source_mask"].shape == (40, 12000)
+    assert sample["size"].tolist() == [40, 12000]

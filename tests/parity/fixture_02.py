@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,4 +96,4 @@ def _train(data: Mapping[str, Any], network: _Features) -> list[Deviation]:
     prefix = "out_train/fpns_state/"
     expected = _neck_state({f"fpns.{name[len(prefix) :]}": tensor(data[name]) for name in data if prefix in name})
     own = network.neck.state_dict()
-    return found + [compare(f"train {name}", own[name], np.array(value)) for name, value in expected.items()]
+    return found + [compare(f"train {name}", own[name], value.numpy()) for name, value in expected.items()]

@@ -80,8 +80,8 @@ def test_official_splits_are_used_as_they_are(folders):
         sets = [set(data.faces(split).keys) for split in ("train", "val", "test")]
         assert [len(keys) for keys in sets] == [4, 4, 4]
         assert data.drawn() == {}
-        with pytest.raises(ConfigError, match="has an official validation split"):
-            kind("x", val_fraction=0.1)
+    with pytest.raises(ConfigError, match="has an official validation split"):
+        LaPaDataModule("x", val_fraction=0.1)
     with pytest.raises(ConfigError, match="no split 'vall'"):
         data.faces("vall")
 

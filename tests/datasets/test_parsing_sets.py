@@ -109,6 +109,21 @@ def test_later_layers_overwrite_earlier_ones(celeba, tmp_path):
     assert LAYERS[13] == "hair"
 
 
+def test_painted_masks_are_kept_and_read_again(celeba, tmp_path, monkeypatch):
+    root, splits = celeba
+    dataset = CelebAMaskHQ(root, "test", tmp_path / "masks")
+    first = [record.mask for record in dataset]
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
+        f"0{number}.png" for number in range(1991, 1996)
+    ]
+    (tmp_path / "masks" / "01993.png").write_bytes(b"broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(CelebAMaskHQ, "_mask", None)
+        for index in (0, 1, 3, 4):
+            assert np.array_equal(dataset[index].mask, first[index])
+    assert np.array_equal(dataset[2].mask, splits["test"][2].mask_celebamask)  # painted anew
+
+
 def test_halving_averages_two_by_two():
     image = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
     blocks = image.reshape(4, 2, 3, 2, 3).astype(int).sum((1, 3))

@@ -36,10 +36,58 @@ class LaPaDataModule(FaceDataModule):
 
 
 class CelebAMaskHQDataModule(FaceDataModule):
-    """CelebAMask-HQ with the splits of CelebA's partition, taken as they are at 512 px, as in FaRL."""
+    """CelebAMask-HQ with the splits of CelebA's partition, taken as they are at 512 px, as in FaRL.
+
+    Args:
+        root: Folder of the dataset in its native layout.
+        transform: Augmentation and size; None takes FaRL's recipe.
+        batch_size: Samples per batch and process.
+        eval_batch_size: The same in evaluation; None means ``batch_size``.
+        num_workers: Loader processes per training process.
+        seed: Key of shuffling, augmentation and of the share that ``train_fraction`` keeps.
+        train_fraction: Share of the training samples that is used; see
+            :class:`~farl_lightning.datamodules.faces.DenseDataModule`.
+        keep_epoch_length: See :class:`~farl_lightning.datamodules.faces.DenseDataModule`.
+        mask_cache: Folder that keeps painted masks, so that only the first epoch reads up to 18 files per face; see
+            :class:`~farl_lightning.datasets.celebamask_hq.CelebAMaskHQ`.
+        prefetch_factor: Batches that each worker keeps ready.
+        pin_memory: Page-locked batches; None means whenever there is a GPU.
+
+    Raises:
+        ConfigError: If a setting cannot work.
+        DatasetNotFoundError: From ``setup``, if the folder is not what it should be.
+    """
 
     labels = CelebAMaskHQ.spec
     crops: ClassVar[tuple[str, ...]] = ("none",)  # no landmarks, no boxes: the pictures are aligned already
+
+    def __init__(
+        self,
+        root: str,
+        transform: DenseTransformConfig | None = None,
+        batch_size: int = 5,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        train_fraction: float = 1.0,
+        keep_epoch_length: bool = True,
+        mask_cache: str | None = None,
+        prefetch_factor: int = 2,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__(
+            root,
+            transform,
+            batch_size,
+            eval_batch_size,
+            num_workers,
+            seed,
+            train_fraction,
+            keep_epoch_length,
+            prefetch_factor=prefetch_factor,
+            pin_memory=pin_memory,
+        )
+        self.mask_cache = mask_cache
 
     def default_transform(self) -> DenseTransformConfig:
         """Return FaRL's recipe."""
@@ -51,7 +99,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         Args:
             split: ``"train"``, ``"val"`` or ``"test"``.
         """
-        return CelebAMaskHQ(self.root, split)
+        return CelebAMaskHQ(self.root, split, self.mask_cache)
 
 
 class IBugMaskDataModule(FaceDataModule):

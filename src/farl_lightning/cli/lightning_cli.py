@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
 from farl_lightning.callbacks.features import FeatureWriter
+from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.cli.arguments import Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import Difference, SavedRun, differences
@@ -170,7 +171,7 @@ class FarlCLI(LightningCLI):
         """Build the trainer.
 
         ``check`` and ``preview`` take one process and write no run folder; evaluation writes its results (``predict``
-        its features), into the folder of the checkpoint's run unless a logger makes another.
+        features, or masks and landmarks), into the folder of the checkpoint's run unless a logger makes another.
 
         Args:
             **kwargs: Arguments of the trainer that win over the config.
@@ -184,7 +185,9 @@ class FarlCLI(LightningCLI):
             added += [] if any(isinstance(callback, ResultsWriter) for callback in callbacks) else [ResultsWriter()]
             given["verbose"] = False  # the table of results says it, with baselines
         if self.settings.verb == "predict":
-            added += [] if any(isinstance(callback, FeatureWriter) for callback in callbacks) else [FeatureWriter()]
+            writers = (FeatureWriter, PredictionWriter)
+            writer = PredictionWriter if getattr(self.model, "predicts", "") == "faces" else FeatureWriter
+            added += [] if any(isinstance(callback, writers) for callback in callbacks) else [writer()]
             given["return_predictions"] = False  # nobody takes them; they would pile up
         if given.trainer.default_root_dir is None:
             kwargs = {"default_root_dir": self._root_folder(bool(given.trainer.fast_dev_run)), **kwargs}
@@ -199,9 +202,15 @@ class FarlCLI(LightningCLI):
         return _run_folder(self.saved) if self.settings.verb in _EVALUATION else None
 
     def after_instantiate_classes(self) -> None:
-        """Tell data without labels what the checkpoint expects; say what runs where, and how large it is."""
+        """Tell data without labels what the checkpoint expects, and a network without outputs which labels there are.
+
+        Then say what runs where, and how large it is.
+        """
         if self.saved is not None and self.saved.face_spec and hasattr(self.datamodule, "take_spec"):
             self.datamodule.take_spec(FaceSpec.from_dict(self.saved.face_spec))
+        spec = getattr(self.datamodule, "spec", None)
+        if spec is not None and not getattr(self.model, "is_built", True):
+            self.model.set_spec(spec)
         rank_zero_info(headline(self.trainer, self.settings.verb, self._section("seed_everything")))
         if self.settings.verb == "fit":
             rank_zero_info(size_line(self.model))

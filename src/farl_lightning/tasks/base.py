@@ -70,10 +70,13 @@ class BaseTask(Configurable, L.LightningModule):
         references: What each logged metric is to be read against, by metric key.
         monitor: Metric that selects the best checkpoint.
         mode: ``"max"`` or ``"min"``, for ``monitor``.
+        predicts: What ``predict_step`` returns: ``"features"`` (:class:`~farl_lightning.types.FeatureBatch`) or
+            ``"faces"`` (:class:`~farl_lightning.types.FacePrediction`).
     """
 
     monitor: str = "val/loss"
     mode: str = "min"
+    predicts: str = "features"
     model: nn.Module
 
     def __init__(self, optim: OptimConfig | None = None, seed: int = 0) -> None:

@@ -76,6 +76,7 @@ class DenseTask(BaseTask):
     """
 
     outputs_name = "outputs"
+    predicts = "faces"
     model: DenseNetwork
 
     def __init__(

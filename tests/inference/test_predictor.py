@@ -305,8 +305,7 @@ def test_numbers_out_of_range(options):
 def _save(path, network, spec, **hparams):
     """Write a checkpoint as a task does."""
     state = {f"model.{name}": value for name, value in network.state_dict().items()}
-    plain = {"image": dataclasses.asdict(TINY.image), "channels": TINY.channels}
-    content = {"state_dict": state, "hyper_parameters": {"network": plain, **hparams}}
+    content = {"state_dict": state, "hyper_parameters": {"network": dataclasses.asdict(TINY), **hparams}}
     torch.save(content if spec is None else {**content, "face_spec": spec.to_dict()}, path)
     return path
 

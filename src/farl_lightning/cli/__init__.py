@@ -112,6 +112,13 @@ def _data(rest: list[str]) -> int:
     return run(rest)
 
 
+def _export(rest: list[str]) -> int:
+    """Write a checkpoint as ONNX or as a program of torch.export."""
+    from farl_lightning.cli.export import run
+
+    return run(rest)
+
+
 def _init(rest: list[str]) -> int:
     """Write a small project of one's own."""
     from farl_lightning.cli.project import write_project
@@ -125,6 +132,7 @@ def _init(rest: list[str]) -> int:
 _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "configs": _configs,
     "data": _data,
+    "export": _export,
     "init": _init,
     "help": _help,
     "--help": _help,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LISTED = 20  # skipped samples that are printed one by one
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are short, and know the nearest match."""
 
     def error(self, message: str) -> NoReturn:
@@ -63,9 +63,9 @@ farl-lightning data: prepare and inspect data.
 'farl-lightning data VERB --help' says more."""
 
 
-def _parser(verb: str, description: str) -> _Parser:
+def _parser(verb: str, description: str) -> Parser:
     """Make the parser of a verb."""
-    parser = _Parser(prog=f"farl-lightning data {verb}", description=description, allow_abbrev=False)
+    parser = Parser(prog=f"farl-lightning data {verb}", description=description, allow_abbrev=False)
     parser.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), help="threads (default: %(default)s)"
     )
@@ -145,7 +145,7 @@ def _verify(words: list[str]) -> int:
 
 def _index_detections(words: list[str]) -> int:
     """Index detections."""
-    parser = _Parser(
+    parser = Parser(
         prog="farl-lightning data index-detections",
         description="Turn LAION-Face's sample2detect_N.pth into a table that training maps into memory. Nothing in the "
         "files is executed. Parts that are there already are kept, so that an interrupted call goes on.",

@@ -20,6 +20,7 @@ without
   configs     list the shipped configs; 'configs show NAME' prints one
   init DIR    write a small project of your own: objective, head, config, test
   data        write-shards, check, index-detections
+  export      write a checkpoint as ONNX or torch.export program, photograph in, answer in its pixels out
 
 'farl-lightning VERB --help' says more. --debug (or FARL_DEBUG=1) shows tracebacks. --version prints the version."""
 

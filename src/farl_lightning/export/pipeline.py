@@ -137,7 +137,7 @@ class PhotoAligner(PhotoNetwork):
         return apply_matrix(flat, inverse), logits.flatten(2).amax(-1).sigmoid()
 
 
-def photo_network(network: DenseNetwork, spec: FaceSpec) -> PhotoNetwork:
+def photo_network(network: nn.Module, spec: FaceSpec) -> PhotoNetwork:
     """Put crop and way back around a network.
 
     Args:

@@ -191,9 +191,9 @@ class Warp:
 
     def bounds(self) -> Tensor:
         """Return (B, 4) left, top, right, bottom: the outermost positions, in source pixels."""
-        columns, rows = self._columns[..., [0, -1], :], self._rows[..., [0, -1], :]
-        lowest, highest = (f(columns, -2) + f(rows, -2) for f in (torch.amin, torch.amax))
-        return torch.cat([lowest, highest], -1)
+        (left, right), (top, bottom) = ((axis[..., 0, :], axis[..., -1, :]) for axis in (self._columns, self._rows))
+        lowest = torch.minimum(left, right) + torch.minimum(top, bottom)
+        return torch.cat([lowest, torch.maximum(left, right) + torch.maximum(top, bottom)], -1)
 
     def grid(self, source_size: Size, origin: tuple[int, int] = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the grid that :func:`read` takes.
@@ -238,6 +238,8 @@ def _warp(points: Tensor, size: Size, factor: float, bend: Bend) -> Tensor:
     if factor <= 0:
         return points
     height, width = height_width(size)
+    if height == width:
+        return bend(points, width, factor)
     return torch.stack([bend(points[..., 0], width, factor), bend(points[..., 1], height, factor)], -1)
 
 

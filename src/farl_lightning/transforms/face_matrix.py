@@ -11,11 +11,9 @@ from torch import Tensor
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.geometry import (
     align_matrix,
-    apply_matrix,
     box_matrix,
     coincident,
     compose_matrices,
-    invert_matrix,
     quad_matrix,
     similarity_matrix,
     square_box,
@@ -54,14 +52,11 @@ def face_matrix(
     elif spec.crop == "box":
         matrix = box_matrix(_checked_box(box, source_size), size)
     elif spec.crop == "align":
-        matrix = align_matrix(_checked_points(points, len(spec.template), spec.crop), size, spec.template)
+        matrix = align_matrix(_checked_points(points, len(spec.template), spec.crop, source_size), size, spec.template)
     elif spec.crop == "quad":
-        matrix = quad_matrix(_checked_points(points, 5, spec.crop), size)
+        matrix = quad_matrix(_checked_points(points, 5, spec.crop, source_size), size)
     else:
         raise ConfigError(f"crop '{spec.crop}' is unknown. Allowed: align, box, none, quad.")
-    if spec.crop in ("align", "quad"):
-        corners = apply_matrix(matrix.new_tensor([[0, 0], [size, 0], [0, size], [size, size]]), invert_matrix(matrix))
-        visible_box([*corners.amin(0).tolist(), *corners.amax(0).tolist()], (source_size[1], source_size[0]))
     if spec.zoom == 1:
         return matrix
     zero = torch.zeros((), dtype=torch.float64)
@@ -79,7 +74,7 @@ def _checked_box(box: Sequence[float] | None, source_size: tuple[int, int]) -> T
     return torch.tensor(plain, dtype=torch.float64)
 
 
-def _checked_points(points: Any, count: int, crop: str) -> Tensor:
+def _checked_points(points: Any, count: int, crop: str, source_size: tuple[int, int]) -> Tensor:
     """Return points that a crop can be fitted to; (count, 2) float64."""
     if points is None:
         raise CropError(f"crop '{crop}' needs {count} points of the face, and this sample has none")
@@ -88,4 +83,7 @@ def _checked_points(points: Any, count: int, crop: str) -> Tensor:
         raise CropError(f"crop '{crop}' needs {count} points (x, y), got shape {tuple(tensor.shape)}")
     if bool(coincident(tensor, tolerance=0.5)):
         raise CropError(f"the points of the face lie on one spot or are not finite: {tensor.tolist()}")
+    low, high = tensor.aminmax(dim=0)
+    # around the points by a pixel, for those in one line
+    visible_box([*(low - 1).tolist(), *(high + 1).tolist()], (source_size[1], source_size[0]))
     return tensor

@@ -37,8 +37,7 @@ class FaceCut:
     ) -> None:
         self.matrix, self.size, self.factor = matrix, size, factor
         self._warp = Warp(matrix[None], size, factor)
-        zoom: tuple[float, float] = tuple(matrix[:2, :2].norm(dim=0).clamp(max=1).tolist())
-        self._zoom = zoom if antialias else (1.0, 1.0)
+        self._zoom: list[float] = matrix[:2, :2].norm(dim=0).clamp(max=1).tolist() if antialias else [1.0, 1.0]
         margin = 2 / min(self._zoom) if min(self._zoom) < 1 else 0.0  # averages reach beyond what is read
         self._left, self._top, self._right, self._bottom = _window(self._warp, source_size, margin)
         self._grid: Tensor | None = None
@@ -122,13 +121,14 @@ def _as_tensor(pixels: Pixels) -> Tensor:
 def _floats(pixels: Pixels) -> Tensor:
     """Turn (H, W, C) uint8 into (1, C, H, W) float32, in memory that the next call overwrites.
 
-    Fresh memory of this size costs as much as the conversion: the system hands it over page by page, in zeros.
+    Fresh memory of this size costs as much as the conversion: the system hands it over page by page, in zeros. The
+    channels of a pixel stay side by side: sorting them into planes would cost more than reading planes saves.
     """
-    source = _as_tensor(pixels)
+    source = _as_tensor(pixels).permute(0, 2, 3, 1)
     if getattr(_scratch, "memory", None) is None or _scratch.memory.numel() < source.numel():
         _scratch.memory = torch.empty(source.numel())
     floats: Tensor = _scratch.memory[: source.numel()].view(source.shape)
-    return floats.copy_(source)
+    return floats.copy_(source).permute(0, 3, 1, 2)
 
 
 _scratch = threading.local()

@@ -12,7 +12,7 @@ with a model
   fit         train
   validate    evaluate on the validation split
   test        evaluate on the test split
-  predict     write the features of images and captions, features.npz
+  predict     write features of images and captions, or masks and landmarks of photographs
   check       build everything, take one step on two samples: sizes, memory, learning rates, batch
   preview     draw the first training batch after augmentation as one picture
 
@@ -28,7 +28,7 @@ _SUMMARY = {
     "fit": "Train.",
     "validate": "Evaluate on the validation split.",
     "test": "Evaluate on the test split.",
-    "predict": "Write the features of images and captions, features.npz, beside the checkpoint's run.",
+    "predict": "Write what a checkpoint says of data, beside its run: features, or masks and landmarks of photographs.",
     "check": "Build everything, take one training step on two samples, print what a run would need.",
     "preview": "Draw the first training batch after augmentation as one picture.",
 }
@@ -36,6 +36,9 @@ _SUMMARY = {
 _OWN = {
     "fit": "  --ckpt_path FILE      continue the run that wrote this checkpoint (give its config too)\n",
     "validate": "  --ckpt_path FILE      the checkpoint; it also brings the model, and the data unless given here\n",
+    "predict": "  --ckpt_path FILE      the checkpoint; it also brings the model, and the data unless given here\n"
+    "  --data PhotoFolderDataModule --data.root DIR\n"
+    "                        photographs; --data.faces FILE brings boxes or points, --data.detector finds faces\n",
     "check": "  --ckpt_path FILE      see whether this checkpoint fits\n",
     "preview": "  --output FILE         the picture to write (preview.png)\n"
     "  --count N             samples to draw (8)\n",
@@ -62,7 +65,7 @@ _EXAMPLES = {
     "fit": "--config pretrain.yaml --trainer.max_steps 100",
     "validate": "--ckpt_path runs/pretrain/version_0/checkpoints/last.ckpt",
     "test": "--ckpt_path runs/pretrain/version_0/checkpoints/last.ckpt",
-    "predict": "--ckpt_path runs/pretrain/version_0/checkpoints/last.ckpt",
+    "predict": "--ckpt_path parsing.ckpt --data PhotoFolderDataModule --data.root photos",
     "check": "--config pretrain.yaml",
     "preview": "--config pretrain.yaml --output faces.png",
 }

@@ -94,6 +94,18 @@ def test_run_validates_saves_and_ends_with_the_average(tmp_path):
     assert saved["averaging_state"]["n_averaged"] == step
 
 
+def test_what_follows_training_sees_the_average(tmp_path):
+    task, ema = model(), Recorder(decay=0.5)
+    run = trainer(max_steps=3, callbacks=[ema], limit_val_batches=1)
+    run.fit(task, datamodule=ToyData())
+    average = {k: v.clone() for k, v in changing(task.model).items()}
+    assert any(not torch.equal(average[name], ema.currents[-1][name]) for name in average)
+    run.validate(task, datamodule=ToyData(), verbose=False)
+    for name, value in average.items():
+        assert torch.equal(ema.validated[-1][name], value)
+        assert torch.equal(task.model.state_dict()[name], value)
+
+
 def test_resume_repeats_an_uninterrupted_run(tmp_path):
     whole, whole_ema = model(), EMA(0.5)
     trainer(max_steps=8, callbacks=[whole_ema]).fit(whole, datamodule=ToyData())

@@ -232,7 +232,7 @@ def stages(records: Sequence[FaceRecord], config: DenseTransformConfig) -> dict[
         ],
         "warp the picture": lambda: [cut.image(r.image) for cut, r in zip(cuts, records, strict=True)],
         "warp the mask": lambda: [cut.mask(r.mask) for cut, r in zip(cuts, records, strict=True)],
-        "change the colours": lambda: [chain.apply(image, chain.draw(image)) for image in images],
+        "change the colours": lambda: [chain.apply(image.clone(), chain.draw(image)) for image in images],
         "normalise": lambda: [transform.normalize(image) for image in images],
     }
 

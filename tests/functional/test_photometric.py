@@ -75,3 +75,22 @@ def test_noise_is_mixed_by_share():
     torch.testing.assert_close(fuse_noise(picture, noise, 0.3), 0.7 * picture + 0.15)
     mixed = fuse_noise(picture, noise, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
     torch.testing.assert_close(mixed, torch.stack([picture[0], noise[1]]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, inplace: change_gamma(x, -1, inplace=inplace),
+        lambda x, inplace: change_gamma(x, 1, inplace=inplace),
+        lambda x, inplace: box_blur(x, 4, inplace=inplace),
+        lambda x, inplace: occlude(x, Rectangle(1, 2, 5, 6), inplace=inplace),
+        lambda x, inplace: fuse_noise(x, torch.full_like(x, 0.5), 0.3, inplace=inplace),
+    ],
+)
+def test_in_place_means_the_same_in_the_same_memory(change):
+    picture, kept = images(2, 3, 9, 11), images(2, 3, 9, 11)
+    changed = change(picture, False)
+    assert torch.equal(picture, kept)
+    assert change(picture, True) is picture
+    assert torch.equal(picture, changed)
+    assert not torch.equal(picture, kept)

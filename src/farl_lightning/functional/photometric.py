@@ -1,6 +1,7 @@
 """The photometric augmentations of FaRL's recipes, with their random draws as arguments. On any device, batched.
 
-Pictures are (..., 3, H, W) floating point RGB in [0, 1]; nothing is changed in place.
+Pictures are (..., 3, H, W) floating point RGB in [0, 1]. With ``inplace`` a function works in its argument's memory,
+which must be contiguous; fresh memory for every step of a chain would take as long as the steps.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,23 +39,24 @@ def to_gray(images: Tensor) -> Tensor:
     return gray.unsqueeze(-3).expand_as(images).contiguous()
 
 
-def change_gamma(images: Tensor, octave: int) -> Tensor:
+def change_gamma(images: Tensor, octave: int, *, inplace: bool = False) -> Tensor:
     """Raise to the power 2^octave.
 
     Args:
         images: (..., H, W); clamped to [0, 1].
         octave: -1 (square root: brighter), 0 (clamp only) or 1 (square: darker).
+        inplace: Overwrite ``images``.
 
     Returns:
         The same shape.
     """
-    clamped = images.clamp(0, 1)
+    clamped = images.clamp_(0, 1) if inplace else images.clamp(0, 1)
     if octave == 0:
         return clamped
     return clamped.sqrt_() if octave == -1 else clamped.pow_(2.0**octave)
 
 
-def box_blur(images: Tensor, size: int) -> Tensor:
+def box_blur(images: Tensor, size: int, *, inplace: bool = False) -> Tensor:
     """Average over windows of ``size`` x ``size`` pixels; the border is mirrored without repeating its outermost pixel.
 
     The window of an even size reaches one pixel further to the left and up, as in ``cv2.blur``. Cost grows with the
@@ -64,16 +65,19 @@ def box_blur(images: Tensor, size: int) -> Tensor:
     Args:
         images: (..., C, H, W), sides above ``size // 2``.
         size: Side of the window in pixels; below 2 nothing happens.
+        inplace: Overwrite ``images``.
 
     Returns:
         The same shape.
     """
     if size < 2:
         return images
-    planes = images.reshape(-1, 1, *images.shape[-2:])
-    if images.device.type != "cpu":
-        return _blur(planes, size).view(images.shape)
-    return torch.stack([_blur(plane, size) for plane in planes]).view(images.shape)  # one plane fits a core's cache
+    result = images if inplace else images.clone()
+    planes = result.view(-1, 1, *images.shape[-2:])
+    # one after the other on a CPU, where a plane fits a core's cache and a picture does not
+    for part in planes if images.device.type == "cpu" else (planes,):
+        part.copy_(_blur(part, size))
+    return result
 
 
 def _blur(planes: Tensor, size: int) -> Tensor:
@@ -125,31 +129,33 @@ def occlusion_rectangle(draws: Sequence[float], size: tuple[int, int]) -> Rectan
     )
 
 
-def occlude(images: Tensor, rectangle: Rectangle) -> Tensor:
+def occlude(images: Tensor, rectangle: Rectangle, *, inplace: bool = False) -> Tensor:
     """Paint a rectangle black.
 
     Args:
         images: (..., H, W).
         rectangle: Pixels of the picture.
+        inplace: Overwrite ``images``.
 
     Returns:
         The same shape.
     """
     left, top, right, bottom = rectangle
-    images = images.clone()
+    images = images if inplace else images.clone()
     images[..., top:bottom, left:right] = 0
     return images
 
 
-def fuse_noise(images: Tensor, noise: Tensor, alpha: float | Tensor) -> Tensor:
+def fuse_noise(images: Tensor, noise: Tensor, alpha: float | Tensor, *, inplace: bool = False) -> Tensor:
     """Mix with noise.
 
     Args:
         images: (..., H, W).
         noise: The same shape, in [0, 1).
         alpha: Share of the noise, in [0, 1]; broadcasts against ``images``.
+        inplace: Overwrite ``images``.
 
     Returns:
         (1 - alpha) * images + alpha * noise.
     """
-    return torch.lerp(images, noise, alpha)
+    return images.lerp_(noise, alpha) if inplace else images.lerp(noise, alpha)

@@ -57,15 +57,15 @@ class _PhotometricTransform(v2.Transform):  # type: ignore[misc]
         """Change one picture (or a batch of them) as drawn."""
         image = inpt.as_subclass(Tensor)
         if image.is_floating_point():
-            changed = self.change(image, params)
+            changed = self.change(image.clone(memory_format=torch.contiguous_format), params)
         else:
-            floats = v2.functional.to_dtype(image, torch.float32, scale=True)
+            floats = v2.functional.to_dtype(image, torch.float32, scale=True).contiguous()
             changed = v2.functional.to_dtype(self.change(floats, params).clamp(0, 1), image.dtype, scale=True)
         wrapped: Tensor = tv_tensors.wrap(changed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else changed
         return wrapped
 
     def change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
-        """Change (..., 3, H, W) floats in [0, 1]."""
+        """Change (..., 3, H, W) floats in [0, 1], contiguous; what comes in may be overwritten."""
         raise NotImplementedError
 
 
@@ -101,7 +101,7 @@ class RandomGamma(_PhotometricTransform):
 
     def change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
         """Raise to the power drawn; its clamp is of no effect on pictures."""
-        return photometric.change_gamma(images, params["octave"]) if params["octave"] else images
+        return photometric.change_gamma(images, params["octave"], inplace=True) if params["octave"] else images
 
 
 class RandomBoxBlur(_PhotometricTransform):
@@ -128,7 +128,7 @@ class RandomBoxBlur(_PhotometricTransform):
 
     def change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
         """Blur by the window drawn."""
-        return photometric.box_blur(images, params["size"])
+        return photometric.box_blur(images, params["size"], inplace=True)
 
 
 class RandomOcclusion(_PhotometricTransform):
@@ -153,8 +153,9 @@ class RandomOcclusion(_PhotometricTransform):
 
     def change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
         """Paint the rectangle, if drawn."""
-        rectangle = params["rectangle"]
-        return images if rectangle is None else photometric.occlude(images, photometric.Rectangle(*rectangle))
+        if params["rectangle"] is None:
+            return images
+        return photometric.occlude(images, photometric.Rectangle(*params["rectangle"]), inplace=True)
 
 
 class NoiseFusion(_PhotometricTransform):
@@ -182,7 +183,7 @@ class NoiseFusion(_PhotometricTransform):
         """Mix, if drawn."""
         if not params["alpha"]:
             return images
-        return photometric.fuse_noise(images, _noise(images, params["seed"]), params["alpha"])
+        return photometric.fuse_noise(images, _noise(images, params["seed"]), params["alpha"], inplace=True)
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:
@@ -385,10 +386,10 @@ class PhotometricChain:
         return [step.make_params([image]) for step in self.steps]
 
     def apply(self, image: Tensor, draws: Sequence[dict[str, Any]]) -> Tensor:
-        """Change one picture.
+        """Change one picture, in its own memory.
 
         Args:
-            image: (3, H, W) floating point in [0, 1].
+            image: (3, H, W) floating point in [0, 1], contiguous; overwritten.
             draws: As :meth:`draw` returned them.
 
         Returns:

@@ -56,8 +56,6 @@ class DenseTransform:
         self.config = config = config or DenseTransformConfig()
         self.spec = config.face_spec(spec)
         self.seed, self.train = seed, train
-        std = torch.tensor(self.spec.std).view(3, 1, 1)
-        self._gain, self._shift = 1 / std, -torch.tensor(self.spec.mean).view(3, 1, 1) / std
         if train:
             self._build()
 
@@ -162,7 +160,9 @@ class DenseTransform:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Subtract the mean from (..., 3, H, W) floats in [0, 1] and divide by the standard deviation, in place."""
-        return images.mul_(self._gain.to(images.device)).add_(self._shift.to(images.device))
+        for channel, (mean, std) in enumerate(zip(self.spec.mean, self.spec.std, strict=True)):
+            images[..., channel, :, :].mul_(1 / std).sub_(mean / std)
+        return images
 
     def finish(self, batch: FaceBatch) -> FaceBatch:
         """Do on the batch's device what ``on_device`` left to it; any other batch comes back as it is.

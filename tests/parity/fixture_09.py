@@ -20,7 +20,7 @@ from farl_lightning.types import FaceRecord
 from tests.parity import Deviation, compare, fixture, tensor
 from tests.parity.ema_09 import ema_deviation
 
-_DRAWS = 20_000
+_DRAWS = 8_000
 _REFERENCE_DRAWS = 4000
 _SIGMAS = 5.0
 

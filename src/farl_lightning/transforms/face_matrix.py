@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.geometry import (
-    align_matrix,
     box_matrix,
     coincident,
     compose_matrices,
+    fit_similarity,
     quad_matrix,
     similarity_matrix,
     square_box,
+    template_points,
 )
 from farl_lightning.transforms.crop import CropError, visible_box
 from farl_lightning.types import FaceSpec
@@ -52,7 +54,8 @@ def face_matrix(
     elif spec.crop == "box":
         matrix = box_matrix(_checked_box(box, source_size), size)
     elif spec.crop == "align":
-        matrix = align_matrix(_checked_points(points, len(spec.template), spec.crop, source_size), size, spec.template)
+        checked = _checked_points(points, len(spec.template), spec.crop, source_size)
+        matrix = fit_similarity(checked, _target(size, spec.template))
     elif spec.crop == "quad":
         matrix = quad_matrix(_checked_points(points, 5, spec.crop, source_size), size)
     else:
@@ -61,6 +64,12 @@ def face_matrix(
         return matrix
     zero = torch.zeros((), dtype=torch.float64)
     return compose_matrices(matrix, similarity_matrix(zero, zero + spec.zoom, zero.expand(2), size))
+
+
+@functools.lru_cache(maxsize=8)
+def _target(size: int, template: tuple[tuple[float, float], ...]) -> Tensor:
+    """Place a template on a crop; the same for every picture."""
+    return template_points(size, template, like=torch.empty(0, dtype=torch.float64))
 
 
 def _checked_box(box: Sequence[float] | None, source_size: tuple[int, int]) -> Tensor:

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from farl_lightning.errors import ConfigError, MissingDependencyError
 from farl_lightning.export import export_checkpoint, photo_network
@@ -114,8 +118,20 @@ def test_onnx_from_the_command_line(checkpoints, tmp_path, monkeypatch, capsys):
     torch.testing.assert_close(logits, wanted[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(matrix, wanted[2])
     assert (labels == wanted[0]).float().mean() > 0.999
+    _run_the_example_of_the_docs()
     assert main(["export", "--ckpt_path", str(checkpoints / "parsing.ckpt")]) == 2
     assert "'parsing.onnx' exists already" in capsys.readouterr().err
+
+
+def _run_the_example_of_the_docs():
+    """Run what docs/inference.md shows, in a folder with ``parsing.onnx``."""
+    page = Path(__file__).resolve().parents[2] / "docs/inference.md"
+    example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[-1]
+    Image.fromarray(np.full((200, 240, 3), 90, np.uint8)).save("photo.jpg")
+    names: dict[str, Any] = {}
+    exec(compile(example, str(page), "exec"), names)  # noqa: S102
+    assert names["labels"].shape == (1, 200, 240)
+    assert tuple(names["names"]) == FACES.classes
 
 
 def test_a_program_of_torch_export(checkpoints, tmp_path):

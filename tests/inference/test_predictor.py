@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 
@@ -10,10 +11,12 @@ import torch
 from PIL import Image
 
 from farl_lightning.errors import CheckpointError, ConfigError, DataError
-from farl_lightning.functional.geometry import square_box
+from farl_lightning.functional.geometry import FARL_TEMPLATE, square_box
 from farl_lightning.inference import FacePredictor
+from farl_lightning.models.attributes import FaceAttributes
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.transforms.detectors import detections
+from farl_lightning.types import FaceSpec
 from tests.inference.networks import ALIGNMENT, PARSING, TINY, ColourParser, SpotAligner
 from tests.shared import SHARED, needs_shared
 
@@ -328,6 +331,54 @@ def test_an_aligner_is_recognised(tmp_path):
     (face,) = FacePredictor.load(path, device="cpu")(np.zeros((50, 50, 3), np.uint8), boxes=[5, 5, 45, 45])
     assert face.landmarks.shape == (1, 2)
     assert face.labels is None
+
+
+def test_attributes_come_by_name():
+    spec = FaceSpec(image_size=32, crop="align", template=FARL_TEMPLATE, attributes=("Smiling", "Young"))
+    network = FaceAttributes(dataclasses.replace(TINY, taps=None), 2)
+    image, _ = stripes()
+    (face,) = FacePredictor(network, spec, device="cpu")(image, points=POINTS)
+    assert list(face.attributes) == ["Smiling", "Young"]
+    assert all(0 < value < 1 for value in face.attributes.values())
+    assert json.loads(json.dumps(face.to_dict()))["attributes"] == face.attributes
+
+
+def test_half_precision_answers_alike():
+    torch.manual_seed(3)
+    network = FaceParser(TINY, 3).eval()
+    image, _ = stripes()
+    full, half = (
+        FacePredictor(network, PARSING, device="cpu", dtype=dtype)(image, points=POINTS)[0]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert (full.labels == half.labels).mean() > 0.95
+
+
+def test_a_result_draws_saves_and_tells(tmp_path):
+    image, _ = stripes()
+    (face,) = parser()(image, points=POINTS)
+    drawn = face.draw()
+    assert drawn.shape == image.shape
+    assert (drawn != image).any()
+    with Image.open(face.save(tmp_path / "looks/face.png")) as saved:
+        np.testing.assert_array_equal(np.asarray(saved), drawn)
+    np.testing.assert_array_equal(face.mask("blue"), face.labels == 2)
+    with pytest.raises(ConfigError, match=r"there is no class 'blu' here\. Did you mean 'blue'"):
+        face.mask("blu")
+    told = json.loads(json.dumps(face.to_dict()))
+    assert (told["picture"], told["size"], told["box"], told["score"]) == ("picture0", [240, 320], None, None)
+    np.testing.assert_allclose(told["points"], POINTS)
+    assert "labels" not in repr(face)
+
+
+def test_landmarks_are_drawn():
+    predictor = FacePredictor(SpotAligner(ALIGNMENT), ALIGNMENT, device="cpu")
+    image = np.full((100, 100, 3), 128, np.uint8)
+    (face,) = predictor(image, boxes=[10, 10, 90, 90])
+    x, y = face.landmarks[0].round().astype(int)
+    assert face.draw()[y, x].tolist() != [128, 128, 128]
+    with pytest.raises(ConfigError, match="there is no class 'hair'"):
+        face.mask("hair")
 
 
 def test_a_checkpoint_without_a_face_spec_asks_for_it(tmp_path):

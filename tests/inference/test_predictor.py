@@ -391,6 +391,15 @@ def test_a_checkpoint_without_a_face_spec_asks_for_it(tmp_path):
         FacePredictor.load(path, spec=wrong)
 
 
+def test_a_file_of_any_bytes_is_no_checkpoint(tmp_path):
+    path = tmp_path / "bad.ckpt"
+    random = np.random.default_rng(0)
+    for content in (b"broken\n", b"", b"a", b"\x80\x02", *(random.bytes(size) for size in range(1, 200, 3))):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"bad\.ckpt' cannot be read"):
+            FacePredictor.load(path)
+
+
 def test_a_file_that_does_not_say_what_it_answers(tmp_path):
     path = _save(tmp_path / "bare.ckpt", FaceParser(TINY, 3), PARSING)
     with pytest.raises(CheckpointError, match="give kind: parsing, alignment, attributes"):

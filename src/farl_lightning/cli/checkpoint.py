@@ -95,7 +95,7 @@ def _load(file: Path) -> dict[str, Any]:
     """Load a checkpoint without executing anything from it and without reading its tensors."""
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"checkpoint '{file}' cannot be read (cut off, or no checkpoint): {reason}") from error
     return saved if isinstance(saved, dict) else {}

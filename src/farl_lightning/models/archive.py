@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -18,7 +19,11 @@ from farl_lightning.errors import CheckpointError, did_you_mean
 MAX_BYTES = 32 * 2**30
 """Largest file that is opened: far above any network of this family."""
 
-_FAILURES = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError, ImportError)
+# what the unpickler raises on bytes that are no pickle depends on the bytes
+_FAILURES = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError),
+    *(TypeError, AttributeError, ImportError, AssertionError, struct.error),
+)
 
 
 def read_file(path: str | Path) -> Any:

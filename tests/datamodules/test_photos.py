@@ -9,9 +9,13 @@ import torch
 from PIL import Image
 
 from farl_lightning.datamodules import PhotoFolderDataModule
+from farl_lightning.datamodules.photos import PhotoDataset
+from farl_lightning.datamodules.samplers import Padded
+from farl_lightning.datasets.photos import PhotoFolder
 from farl_lightning.errors import ConfigError, DatasetNotFoundError
 from farl_lightning.functional.geometry import FARL_TEMPLATE
 from farl_lightning.functional.warp import points_to_crop
+from farl_lightning.transforms.dense import DenseTransform, DenseTransformConfig
 from farl_lightning.transforms.detectors import Detector, detections
 from farl_lightning.types import Configurable, FaceSpec
 
@@ -191,3 +195,12 @@ def test_settings_are_saved_as_plain_data():
     data = PhotoFolderDataModule("photos", detector=FakeDetector(0.5))
     saved = data.hparams["detector"]
     assert saved == {"class_path": f"{__name__}.FakeDetector", "init_args": {"score": 0.5}}
+
+
+def test_a_photograph_that_only_pads_the_last_batch_brings_nothing(photos):
+    folder = PhotoFolder(photos / "*.png", cropped=True)
+    dataset = PhotoDataset(folder, DenseTransform(DenseTransformConfig(size=16, crop="none"), train=False))
+    assert dataset[Padded(1, False)] == ([], [])
+    assert [sample["key"] for sample in dataset[Padded(1, True)].samples] == ["b1.png"]
+    batch = dataset.collate([dataset[Padded(1, False)], dataset[2]])
+    assert batch["key"] == ["c3.png"]

@@ -3,7 +3,7 @@
 ``python -m benchmarks.restore_memory`` measures, each in a fresh process, how far the memory of the process grows above
 what it holds when the logits of all crops are there:
 
-- labels of a picture with several faces, by this package and by the package ``pyfacer`` (its grid, its sampling, argmax);
+- labels of a picture with several faces, by this package and by ``pyfacer`` (its grid, its sampling, argmax);
 - labels of a picture of 12 megapixels with 19 classes, by this package.
 
 Both get the same logits and the same five points; their labels are compared.

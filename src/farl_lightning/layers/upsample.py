@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,8 +57,8 @@ def _double(conv: nn.Module, pixels: Tensor) -> Tensor:
     """Make the 2x2 pixels of every pixel: (P, C) to (P * 4, C)."""
     weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
     channels = weight.shape[1]
-    table = weight.permute(2, 3, 1, 0).reshape(4 * channels, -1)
-    return F.linear(pixels, table, bias.repeat(4)).view(-1, channels)
+    table = weight.permute(0, 2, 3, 1).flatten(1)
+    return torch.addmm(bias.repeat(4), pixels, table).view(-1, channels)
 
 
 def _norm_pixels(norm: nn.Module, pixels: Tensor, rows: tuple[int, int]) -> Tensor:

@@ -20,7 +20,7 @@ from farl_lightning.export.pipeline import crop_matrix, invert_affine
 from farl_lightning.functional.geometry import FARL_TEMPLATE
 from farl_lightning.inference import FacePredictor
 from farl_lightning.models.dense import FaceAligner, FaceParser
-from farl_lightning.models.open_dense import OpenedNetwork, open_dense
+from farl_lightning.models.opened import OpenedNetwork, open_dense
 from farl_lightning.transforms.face_matrix import face_matrix
 from farl_lightning.types import FaceSpec
 from tests.inference.networks import ALIGNMENT, PARSING, TINY, ColourParser

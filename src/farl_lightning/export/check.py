@@ -14,7 +14,7 @@ from farl_lightning.functional.geometry import FARL_TEMPLATE, template_points
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.restore import restore_labels, restore_landmarks
 from farl_lightning.functional.warp import crop_to_source_grid, sample
-from farl_lightning.models.open_dense import OpenedNetwork
+from farl_lightning.models.opened import OpenedNetwork
 from farl_lightning.transforms.face_matrix import face_matrix
 from farl_lightning.types import FaceSpec
 

@@ -19,7 +19,7 @@ from farl_lightning.errors import ConfigError, did_you_mean, require
 from farl_lightning.export.check import Difference, compare, probes
 from farl_lightning.export.pipeline import PLACES, PhotoNetwork, photo_network
 from farl_lightning.models.archive import read_file
-from farl_lightning.models.open_dense import OpenedNetwork, open_dense
+from farl_lightning.models.opened import OpenedNetwork, open_dense
 from farl_lightning.models.weights import KNOWN_WEIGHTS, resolve
 from farl_lightning.types import FaceSpec
 
@@ -65,7 +65,7 @@ def export_checkpoint(
     or ``landmarks`` (B, N, 2) and ``confidence`` (B, N); and ``matrix`` (B, 3, 3), source to crop.
 
     Args:
-        path: As for :func:`farl_lightning.models.open_dense.open_dense`.
+        path: As for :func:`farl_lightning.models.opened.open_dense`.
         output: The file; None means the checkpoint's name with the format's suffix, in the current folder.
         format: ``"onnx"``, or ``"torch"`` for a program of ``torch.export``.
         license: Terms of these weights, for the metadata; None takes those of known weights.

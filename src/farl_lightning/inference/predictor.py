@@ -19,7 +19,7 @@ from farl_lightning.functional.restore import restore_labels, restore_landmarks
 from farl_lightning.inference.pictures import ImageLike, Picture, Pixels, default_device, read_pictures
 from farl_lightning.inference.results import FaceResult
 from farl_lightning.models.dense import FaceAligner, FaceParser
-from farl_lightning.models.open_dense import DenseFaceNetwork, open_dense
+from farl_lightning.models.opened import DenseFaceNetwork, open_dense
 from farl_lightning.transforms.crop import CropError
 from farl_lightning.transforms.decode import MAX_PIXELS
 from farl_lightning.transforms.detectors import Detector, default_detector

@@ -28,7 +28,7 @@ _PUBLIC: dict[str, str] = {
     "TextEncoderConfig": "farl_lightning.models.config",
     "UPerHead": "farl_lightning.models.upernet",
     "load_encoder": "farl_lightning.models.dense_checkpoint",
-    "open_dense": "farl_lightning.models.open_dense",
+    "open_dense": "farl_lightning.models.opened",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

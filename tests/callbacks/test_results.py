@@ -48,6 +48,12 @@ def test_table_shows_what_counts_in_natural_order():
     assert table({}) == "no validation or test metrics were logged"
 
 
+def test_columns_without_an_entry_are_left_out():
+    lines = table({"test/nme": with_reference(4.0, {}), "test/auc": with_reference(50.0, {})}).splitlines()
+    assert lines[0].split() == ["metric", "value"]
+    assert [line.split() for line in lines[2:]] == [["test/auc", "50.0000"], ["test/nme", "4.0000"]]
+
+
 def test_sections_of_other_stages_stay(tmp_path):
     path = tmp_path / "deep" / "results.json"
     merge_section(path, "fit", {"steps": 1})

@@ -143,7 +143,7 @@ def with_reference(value: float, reference: Mapping[str, Any]) -> dict[str, Any]
 
 
 def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return metrics as an aligned table: name, value, baseline, difference and its interval.
+    """Return metrics as an aligned table: name, value and, as far as any has them, baseline, difference and interval.
 
     Args:
         metrics: By name, as :func:`with_reference` returns them. Shown are those of validation and test that are
@@ -159,7 +159,8 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append((name, _number(entry.get("value")), baseline, difference, interval))
     if len(rows) == 1:
         return "no validation or test metrics were logged"
-    return aligned(rows)
+    used = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
+    return aligned([[row[column] for column in used] for row in rows])
 
 
 def merge_section(path: Path, stage: str, section: dict[str, Any]) -> None:

@@ -8,11 +8,15 @@ _PUBLIC: dict[str, str] = {
     "draw_faces": "farl_lightning.testing.benchmarks.common",
     "save_jpeg": "farl_lightning.testing.benchmarks.common",
     "save_mask": "farl_lightning.testing.benchmarks.common",
+    "write_aflw19": "farl_lightning.testing.benchmarks.aflw19",
     "write_celebamask_hq": "farl_lightning.testing.benchmarks.celebamask_hq",
+    "write_cofw": "farl_lightning.testing.benchmarks.cofw",
     "write_face_synthetics": "farl_lightning.testing.benchmarks.face_synthetics",
+    "write_ibug300w": "farl_lightning.testing.benchmarks.ibug300w",
     "write_ibugmask": "farl_lightning.testing.benchmarks.ibugmask",
     "write_lapa": "farl_lightning.testing.benchmarks.lapa",
     "write_points": "farl_lightning.testing.benchmarks.common",
+    "write_wflw": "farl_lightning.testing.benchmarks.wflw",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from typing_extensions import override
 
 from farl_lightning.callbacks.face_files import file_stem, save_json, save_labels, save_pts
-from farl_lightning.callbacks.reference_table import write_csv
+from farl_lightning.callbacks.reference_table import natural, write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
 from farl_lightning.errors import ConfigError, DataError, require
 from farl_lightning.visualization import class_palette, overlay_landmarks, overlay_mask, save_png
@@ -251,11 +250,6 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
     """Return a tensor of any device, or an array, as an array."""
     array: npt.NDArray[Any] = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
     return array
-
-
-def natural(key: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``#2`` before ``#10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
 def read_rows(path: Path) -> list[Row]:

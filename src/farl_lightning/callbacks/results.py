@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
-from farl_lightning.callbacks.reference_table import aligned, reference_table, write_csv
+from farl_lightning.callbacks.reference_table import aligned, natural, reference_table, write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
 
 _PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
@@ -150,7 +149,7 @@ def table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             not only another's baseline, in natural order.
     """
     rows = [("metric", "value", "baseline", "difference", "95 % interval")]
-    for name, entry in sorted(metrics.items(), key=lambda item: _natural(item[0])):
+    for name, entry in sorted(metrics.items(), key=lambda item: natural(item[0])):
         if not name.startswith(("val/", "test/")) or name.endswith(("_majority", "_majority_share", "_balanced")):
             continue
         baseline = f"{_number(entry.get('baseline'))} {entry.get('kind', '')}" if "baseline" in entry else ""
@@ -177,11 +176,6 @@ def merge_section(path: Path, stage: str, section: dict[str, Any]) -> None:
     scratch = path.with_suffix(".tmp")  # a reader never meets half a file
     scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     scratch.replace(path)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``r5`` before ``r10``."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _number(value: float | None, signed: bool = False) -> str:

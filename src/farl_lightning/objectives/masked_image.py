@@ -45,7 +45,7 @@ class MaskedImage(Objective):
         """Size the target and, the first time, the head."""
         encoder = clip.image_encoder
         self.target.build(encoder.patch_size, encoder.grid, spec.mean, spec.std)
-        self.target.to(encoder.proj.device)
+        self.target.to(next(encoder.parameters()).device)
         if "head" not in self._modules:
             self.head = MaskedImageHead(encoder.width, encoder.heads, self.depth, self.target.out_features)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.registry import Outcome, Proof, bar, program
@@ -46,17 +47,32 @@ def quickstart(proof: Proof) -> Quickstart:
 
 
 def _run(proof: Proof) -> Quickstart:
-    """Run in an empty folder, as a stranger would, and read the results."""
-    folder = proof.folder / "quickstart"
+    """Run with ``pretrain.yaml``."""
+    return Quickstart(*fit_as_a_stranger(proof, "quickstart", "pretrain.yaml", _SHORT))
+
+
+def fit_as_a_stranger(proof: Proof, name: str, config: str, short: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """Run ``farl-lightning fit`` in an empty folder, as a stranger would, and read the results.
+
+    Args:
+        proof: Where, and whether the short form runs.
+        name: Name of the folder and of the log.
+        config: Name of a shipped config.
+        short: Options of the short form.
+
+    Returns:
+        Wall seconds of the command, and the ``fit`` section of ``results.json``.
+    """
+    folder = proof.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    command = [program("farl-lightning"), "fit", "--config", "pretrain.yaml", *(_SHORT if proof.short else [])]
-    finished = proof.run("quickstart", command, cwd=folder).check()
+    command = [program("farl-lightning"), "fit", "--config", config, *(short if proof.short else [])]
+    finished = proof.run(name, command, cwd=folder).check()
     (results,) = folder.rglob("results.json")
-    return Quickstart(finished.seconds, json.loads(results.read_text(encoding="utf-8"))["fit"])
+    return finished.seconds, json.loads(results.read_text(encoding="utf-8"))["fit"]
 
 
-def _judged(proof: Proof, measured: str, holds: bool) -> Outcome:
+def judged(proof: Proof, measured: str, holds: bool) -> Outcome:
     """Leave a short run unjudged."""
     return (f"{measured} (short form)", None) if proof.short else (measured, holds)
 
@@ -65,7 +81,7 @@ def _judged(proof: Proof, measured: str, holds: bool) -> Outcome:
 def time(proof: Proof) -> Outcome:
     """Wall time of the whole command."""
     run = quickstart(proof)
-    return _judged(proof, f"{run.seconds / 60:.1f} min, {run.fit['steps']} steps", run.seconds < 300)
+    return judged(proof, f"{run.seconds / 60:.1f} min, {run.fit['steps']} steps", run.seconds < 300)
 
 
 @bar("quickstart: retrieval", "image-to-text R@1 >= 50 % on 256 unseen faces")
@@ -74,7 +90,7 @@ def retrieval(proof: Proof) -> Outcome:
     run = quickstart(proof)
     recall = run.metric("image_to_text_r1")
     measured = f"{recall['value']:.1%} of {run.faces} (chance {recall['baseline']:.1%})"
-    return _judged(proof, measured, recall["value"] >= 0.5 and run.faces >= 256)
+    return judged(proof, measured, recall["value"] >= 0.5 and run.faces >= 256)
 
 
 @bar("quickstart: masked tokens", ">= 2 x majority token; vocabulary >= 256, majority share <= 15 %")
@@ -84,7 +100,7 @@ def masked_tokens(proof: Proof) -> Outcome:
     accuracy, majority = run.metric("mim_accuracy")["value"], run.metric("mim_majority")["value"]
     share = max(run.metric("mim_majority_share")["value"], majority)
     measured = f"{accuracy:.1%} against {majority:.1%}; vocabulary {run.vocabulary}, majority share {share:.1%}"
-    return _judged(proof, measured, accuracy >= 2 * majority and run.vocabulary >= 256 and share <= 0.15)
+    return judged(proof, measured, accuracy >= 2 * majority and run.vocabulary >= 256 and share <= 0.15)
 
 
 @bar("quickstart: zero-shot", "3 attributes >= 10 points over majority, 95 % interval above 0")
@@ -94,4 +110,4 @@ def zero_shot(proof: Proof) -> Outcome:
     attributes = {name.removeprefix("val/zero_shot_"): entry for name, entry in metrics.items() if "low" in entry}
     good = [name for name, entry in attributes.items() if entry["difference"] >= 0.1 and entry["low"] > 0]
     points = ", ".join(f"{name} {100 * entry['difference']:+.0f}" for name, entry in attributes.items())
-    return _judged(proof, f"{len(good)} of {len(attributes)}: {points}", len(good) >= 3)
+    return judged(proof, f"{len(good)} of {len(attributes)}: {points}", len(good) >= 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import itertools
 import re
@@ -19,7 +20,12 @@ from farl_lightning.cli import main
 from farl_lightning.cli.arguments import read_settings
 from farl_lightning.cli.preflight import prepare
 from farl_lightning.cli.shipped import find_config
-from farl_lightning.datamodules import SyntheticFacesDataModule
+from farl_lightning.datamodules import LaPaDataModule, SyntheticFacesDataModule
+from farl_lightning.inference import predictor
+from farl_lightning.tasks import ParsingTask
+from farl_lightning.testing.benchmarks import write_lapa
+from tests.inference.networks import PARSING, TINY
+from tests.inference.test_docs import FakeDetector
 from tests.tasks import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,13 +33,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 INLINE = re.findall(r"`([^`]+)`", PROSE)
+DENSE_SETTINGS = ("tuning", "tta_flip", "train_fraction")
 MODEL_VERBS = ("fit", "validate", "test", "predict", "check", "preview")
 
 
-def commands() -> list[str]:
+def commands(page: str = README) -> list[str]:
     """Every command of the program, from blocks and from the text."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).splitlines()
-    lines = [line.split("#")[0].strip() for line in [*blocks, *INLINE]]
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).splitlines()
+    inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL))
+    lines = [line.split("#")[0].strip() for line in [*blocks, *inline]]
     return list(dict.fromkeys(line for line in lines if line.startswith("farl-lightning ")))
 
 
@@ -63,15 +71,20 @@ def folder(tmp_path, monkeypatch):
         rows.append(f"{number}.jpg\ta face, number {number}")
     Path("captions.tsv").write_text("\n".join(rows))
     Path("mymodule.py").write_text(next(code for code in PYTHON if "class UniformFeatures" in code))
-    checkpoint = Path("runs/pretrain/version_0/checkpoints/last.ckpt")
-    checkpoint.parent.mkdir(parents=True)
-    content = {
-        "pytorch-lightning_version": "2.6.0",
-        "hyper_parameters": dict(tiny.task().hparams),
-        "datamodule_hyper_parameters": dict(SyntheticFacesDataModule().hparams),
-    }
-    torch.save(content, checkpoint)
+    save("runs/pretrain/version_0/checkpoints/last.ckpt", tiny.task(), SyntheticFacesDataModule())
+    write_lapa(Path("data/LaPa"), count=1, size=32)
+    save("runs/parsing_lapa/version_0/checkpoints/last.ckpt", ParsingTask(TINY), LaPaDataModule(root="data/LaPa"))
+    spec = dataclasses.replace(PARSING, classes=("background", "skin", "hair"))
+    parser = ParsingTask(TINY, num_classes=3)
+    save("parsing.ckpt", parser, state_dict=parser.state_dict(), face_spec=spec.to_dict())
     return tmp_path
+
+
+def save(path: str, task, data=None, **content) -> None:
+    """Write a checkpoint as a run does, as far as it is read."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    content |= {"pytorch-lightning_version": "2.6.0", "hyper_parameters": dict(task.hparams)}
+    torch.save(content | ({"datamodule_hyper_parameters": dict(data.hparams)} if data else {}), path)
 
 
 def accept(words: list[str], capsys) -> None:
@@ -88,11 +101,14 @@ def test_commands_with_a_model_are_accepted(command, folder, capsys):
 
 def test_commands_without_a_model_run_one_after_another(folder, capsys):
     lines = [line for line in commands() if line.split()[1] not in MODEL_VERBS]
-    assert {" ".join(line.split()[1:3]) for line in lines} >= {"configs", "init myproject", "data write-shards"}
+    verbs = {" ".join(line.split()[1:3]) for line in lines}
+    assert verbs >= {"configs", "init myproject", "data write-shards", "data verify", "export --ckpt_path"}
     for line in lines:
         words = shlex.split(line)[1:]
         words += ["--help"] if words == ["data", "index-detections"] else []  # named in passing
-        assert main(words) == 0, capsys.readouterr().err
+        lacking = words[:2] == ["data", "verify"]  # the fake has fewer faces than LaPa, which is found
+        assert main(words) == int(lacking), capsys.readouterr().err
+    assert Path("parsing.onnx").is_file()
     assert list(Path("shards").rglob("*.tar"))
     assert Path("myproject/config.yaml").is_file()
 
@@ -105,7 +121,8 @@ def test_flags_of_the_text_are_accepted(flag, folder, capsys):
         assert main(["fit", "--help"]) == 0
         assert f"  {words[0]} " in capsys.readouterr().out
         return
-    accept(["fit", *([] if words[0] == "--config" else ["--config", "pretrain.yaml"]), *words], capsys)
+    base = "parsing.yaml" if words[0].partition(".")[2] in DENSE_SETTINGS else "pretrain.yaml"
+    accept(["fit", *([] if words[0] == "--config" else ["--config", base]), *words], capsys)
 
 
 def test_configs_exist():
@@ -144,6 +161,32 @@ def test_make_knows_its_targets():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
     assert {"quickstart", "test", "prove"} <= named <= targets
+
+
+def test_every_extra_is_in_the_table():
+    table = re.findall(r"^\| `(\w+)` \|", README.partition("| extra |")[2].partition("\n\n")[0], re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("[project.scripts]")[0]
+    assert set(table) == set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE)) - {"test", "dev"}
+    assert set(",".join(re.findall(r"pip install '\.\[([\w,]+)\]'", README)).split(",")) <= set(table)
+
+
+def test_pictures_exist_and_are_small():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) >= 2
+    assert all((ROOT / picture).stat().st_size < 300_000 for picture in pictures)
+
+
+def test_faces_of_a_photograph_in_six_lines(folder, monkeypatch):
+    monkeypatch.setattr(predictor, "default_detector", FakeDetector)
+    Image.fromarray(np.full((240, 240, 3), 120, np.uint8)).save("photo.jpg")
+    names: dict[str, object] = {}
+    code = next(code for code in PYTHON if "FacePredictor" in code)
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    assert len([line for line in code.splitlines() if line]) == 5
+    assert names["hair"].shape == (240, 240)
+    assert names["hair"].dtype == bool
+    assert Path("look.png").is_file()
 
 
 @pytest.mark.parametrize("code", PYTHON)

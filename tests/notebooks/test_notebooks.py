@@ -17,7 +17,11 @@ SPEC.loader.exec_module(build)
 MINIATURE = {
     "01_quickstart": {"train_count": 128, "steps": 2, "val_count": 64},
     "02_subclassing": {"train_count": 128, "steps": 2, "head_steps": 2},
+    "03_parsing_and_alignment": {"train_count": 16, "val_count": 8, "parsing_steps": 2, "alignment_steps": 2},
 }
+
+PICTURES = {"01_quickstart": 4, "03_parsing_and_alignment": 8}
+"""How many pictures a shipped notebook shows at least."""
 
 
 def test_every_notebook_has_a_miniature() -> None:
@@ -32,8 +36,7 @@ def test_shipped_file_matches_its_script_and_shows_results(name: str) -> None:
     outputs = [output for cell in shipped.cells if cell.cell_type == "code" for output in cell.outputs]
     assert outputs
     assert not any(output.output_type == "error" for output in outputs)
-    if name == "01_quickstart":
-        assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= PICTURES.get(name, 0)
 
 
 @pytest.mark.parametrize("name", sorted(MINIATURE))

@@ -36,13 +36,12 @@ def shown_by(notebook: nbformat.NotebookNode, call: str) -> bytes:
 
 
 def main() -> None:
-    """Write the pictures, with a palette of 256 colours to keep them small."""
+    """Write the pictures, losslessly: a palette would merge the colours of left and right."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for name, call in PICTURES.items():
         picture = Image.open(io.BytesIO(shown_by(notebook, call))).convert("RGB")
-        small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         path = HERE / "images" / name
-        small.save(path, optimize=True)
+        picture.save(path, optimize=True)
         print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -141,47 +141,35 @@ def _simple_tokenizer() -> Any:
     return module.SimpleTokenizer()
 
 
+def _people(*facts: str) -> list[str]:
+    """Write prompts about a man and a woman, so that neither is what tells two attributes apart."""
+    return [f"a photo of a {fact.format(person)}" for fact in facts for person in ("man", "woman")]
+
+
 ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
-    "Eyeglasses": (
-        ["a photo of a person wearing glasses", "a man with glasses", "a woman with glasses", "a person in spectacles"],
-        ["a photo of a person with no glasses", "a man with no glasses", "a woman with no glasses"],
-    ),
-    "Smiling": (
-        ["a photo of a smiling person", "a smiling man", "a smiling woman", "a person with a smile"],
-        [
-            "a photo of a serious person",
-            "a photo of a sad man",
-            "a photo of an angry woman",
-            "a photo of a surprised person",
-        ],
-    ),
+    "Eyeglasses": (_people("{} wearing glasses"), _people("{} with no glasses")),
+    "Smiling": (_people("smiling {}"), _people("serious {}", "sad {}", "angry {}", "surprised {}")),
     "Male": (
-        ["a photo of a man", "a portrait of a man", "a young man", "an old man"],
-        ["a photo of a woman", "a portrait of a woman", "a young woman", "an old woman"],
+        ["a photo of a man", "a photo of a young man", "a photo of an old man", "a photo of a smiling man"],
+        ["a photo of a woman", "a photo of a young woman", "a photo of an old woman", "a photo of a smiling woman"],
     ),
     "No_Beard": (
-        ["a photo of a person with no beard", "a man with a clean-shaven face", "a woman"],
-        ["a photo of a person with a beard", "a man with a beard", "a portrait of a man with a full beard"],
+        ["a photo of a man with no beard", "a photo of a woman"],
+        ["a photo of a man with a beard", "a photo of a man with a goatee"],
     ),
-    "Wearing_Hat": (
-        ["a photo of a person wearing a hat", "a man wearing a hat", "a woman with a hat"],
-        ["a photo of a person with no hat", "a man with no hat", "a woman with no hat"],
-    ),
-    "Young": (
-        ["a photo of a young person", "a young man", "a young woman"],
-        ["a photo of an old person", "a middle-aged man", "an elderly woman"],
-    ),
+    "Wearing_Hat": (_people("{} wearing a hat"), _people("{} with no hat")),
+    "Young": (_people("young {}"), [*_people("middle-aged {}"), "a photo of an old man", "a photo of an old woman"]),
     "Blond_Hair": (
-        ["a photo of a person with blond hair", "a man with blond hair", "a woman with blonde hair"],
-        ["a photo of a person with dark hair", "a man with brown hair", "a woman with black hair"],
+        _people("{} with blond hair"),
+        _people("{} with black hair", "{} with brown hair", "{} with gray hair"),
     ),
     "Black_Hair": (
-        ["a photo of a person with black hair", "a man with black hair", "a woman with black hair"],
-        ["a photo of a person with light hair", "a man with blond hair", "a woman with brown hair"],
+        _people("{} with black hair"),
+        _people("{} with brown hair", "{} with blond hair", "{} with gray hair"),
     ),
     "Bald": (
-        ["a photo of a bald person", "a man with a bald head", "an old man without hair"],
-        ["a photo of a person with hair", "a man with short hair", "a woman with long hair"],
+        ["a photo of a bald man", "a photo of a man with a bald head"],
+        _people("{} with short hair", "{} with long hair"),
     ),
 }
 """CelebA attribute -> prompts of a face that has it, prompts of a face that does not."""

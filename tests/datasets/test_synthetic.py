@@ -29,15 +29,14 @@ def test_faces_are_the_same_on_every_machine():
     faces = SyntheticFaces(1000)
     assert {index: _fingerprint(faces[index]) for index in PINNED} == PINNED
     assert faces[0].captions[0] == (
-        "A portrait of a serious young man with short black hair, a full beard and no hat, wearing sunglasses, against "
-        "a black wall with brown dots"
+        "A close-up of a serious young man with short black hair, a beard and dark skin, wearing black sunglasses"
     )
 
 
 PINNED = {
-    0: ("35841a1ab390ff73", "6fc0d8e2143419cf", "e88ba17294e97124", "559651793104dc73"),
-    7: ("e3650fae7a5ab032", "1bd38386e2a5434f", "cbadc0094d6a3e73", "61a6488b2dd8aa21"),
-    500: ("eb8d39cd2ae4364d", "6160449f238c4ff4", "7403d676609b7a21", "d11286ea677b0bf9"),
+    0: ("35841a1ab390ff73", "6fc0d8e2143419cf", "e88ba17294e97124", "2994294f5108ca7c"),
+    7: ("e3650fae7a5ab032", "1bd38386e2a5434f", "cbadc0094d6a3e73", "bdfb112e895a48ba"),
+    500: ("eb8d39cd2ae4364d", "6160449f238c4ff4", "7403d676609b7a21", "c6ee5bc6dbac33a7"),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,16 +20,28 @@ SPLIT_SIZE = 10_000_000
 """Training draws indices from 0, validation from here, test from twice here: no picture and no person is shared."""
 
 
+class _Kept(NamedTuple):
+    """What a sample is made of."""
+
+    pixels: Tensor
+    captions: list[str]
+    key: str
+    labels: Tensor
+
+
 class SyntheticPairs:
     """Drawn faces as samples of a :class:`~farl_lightning.types.PretrainBatch`.
 
     Args:
         faces: The faces.
         transform: Crops, augments, tokenises and masks.
+        keep: Keep what does not change from epoch to epoch: captions, labels and, without random crops and colours,
+            the crop.
     """
 
-    def __init__(self, faces: SyntheticFaces, transform: PretrainTransform) -> None:
+    def __init__(self, faces: SyntheticFaces, transform: PretrainTransform, keep: bool = False) -> None:
         self.faces, self.transform = faces, transform
+        self._kept: dict[int, _Kept] | None = {} if keep and transform.is_fixed else None
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -40,13 +53,23 @@ class SyntheticPairs:
             index: Row of the dataset.
             epoch: Key of augmentation, caption choice and mask.
         """
+        kept = None if self._kept is None else self._kept.get(index)
+        if kept is None:
+            kept = self._read(index, epoch)
+            if self._kept is not None:
+                self._kept[index] = kept
+        return self.transform.finish(kept.pixels, kept.captions, kept.key, epoch, labels=kept.labels)
+
+    def _read(self, index: int, epoch: int) -> _Kept:
+        """Draw a face, cut it, write its captions."""
         face, crop = self.faces[index], self.transform.config.crop
         place: dict[str, Any] = {}
         if crop == "box":
             place["box"] = face.box
         elif crop == "align":
             place["landmarks"] = face.five_points
-        return self.transform(face.image, face.captions, face.key, epoch, labels=face.attributes, **place)
+        pixels = self.transform.pixels(face.image, face.key, epoch if self.transform.train else 0, **place)
+        return _Kept(pixels, face.captions, face.key, torch.tensor(face.attributes))
 
 
 class SyntheticFacesDataModule(BaseDataModule):
@@ -61,7 +84,8 @@ class SyntheticFacesDataModule(BaseDataModule):
         pictures_per_identity: Pictures of each person, in every split.
         captions_per_image: Captions of a picture; training draws one of them anew in each epoch.
         faces_seed: Which faces are drawn. Independent of ``seed``, so that runs with other seeds meet the same faces.
-        cache: Draw every picture once, before the first batch, into memory that workers share (12 kB each at 64 px).
+        cache: Draw every picture once, before the first batch, into memory that workers share (12 kB at 64 px), and
+            keep captions and crops that no epoch changes in each process that reads them.
         transform: Crop, augmentation, mask and tokens; None takes 64 px and patches of 8 px.
         batch_size: Samples per batch and process.
         eval_batch_size: The same in evaluation; None means ``batch_size``.
@@ -139,7 +163,7 @@ class SyntheticFacesDataModule(BaseDataModule):
     def _pairs(self, split: str) -> SyntheticPairs:
         transform = PretrainTransform(self.transform, self.seed, train=split == "train")
         transform.tokenizer("read the vocabulary here, once, instead of in every worker of every epoch")
-        return SyntheticPairs(self.faces(split), transform)
+        return SyntheticPairs(self.faces(split), transform, keep=self.cache)
 
     @functools.cached_property
     def train_set(self) -> SyntheticPairs:

@@ -201,8 +201,37 @@ class PretrainTransform:
             farl_lightning.transforms.crop.CropError: If the crop cannot be cut from this picture.
         """
         epoch = epoch if self.train else 0
-        sample: dict[str, Any] = {"image": self.normalize(self.pixels(image, key, epoch, box=box, landmarks=landmarks))}
-        sample["key"] = key
+        pixels = self.pixels(image, key, epoch, box=box, landmarks=landmarks)
+        return self.finish(pixels, captions, key, epoch, labels=labels)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether :meth:`pixels` gives the same in every epoch, so that it may be kept."""
+        config = self.config
+        drawn = config.crop == "box" or config.horizontal_flip > 0 or self._photometric is not None
+        whole = tuple(config.scale) == tuple(config.ratio) == (1.0, 1.0)
+        return not self.train or (whole and not drawn)
+
+    def finish(
+        self,
+        pixels: Tensor,
+        captions: Sequence[str],
+        key: str,
+        epoch: int = 0,
+        *,
+        labels: Tensor | Sequence[int] | None = None,
+    ) -> dict[str, Any]:
+        """Make the sample of pixels that are cut and augmented already.
+
+        Args:
+            pixels: (3, image_size, image_size) uint8, as :meth:`pixels` returns them.
+            captions: See :meth:`__call__`, as for the other arguments.
+            key: Name of the sample.
+            epoch: Epoch.
+            labels: (A,) attributes.
+        """
+        epoch = epoch if self.train else 0
+        sample: dict[str, Any] = {"image": self.normalize(pixels), "key": key}
         if captions:
             sample |= self._text(captions, key, epoch)
         if self.config.mask != "none":

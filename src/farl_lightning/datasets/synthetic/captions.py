@@ -5,15 +5,6 @@ from __future__ import annotations
 from farl_lightning.datasets.synthetic.draws import Draws
 from farl_lightning.datasets.synthetic.parameters import EXPRESSIONS, Appearance, Garment, Identity
 
-_MOODS = {
-    "neutral": ("looking serious", "with a serious face", "with a neutral expression"),
-    "happy": ("smiling", "smiling", "with a smile", "with a happy face"),
-    "sad": ("looking sad", "with a sad face"),
-    "surprise": ("looking surprised", "with a surprised face"),
-    "fear": ("looking scared", "with a scared face"),
-    "disgust": ("looking disgusted", "with a disgusted face"),
-    "anger": ("looking angry", "with an angry face"),
-}
 _MOOD_WORDS = {
     "neutral": "serious",
     "happy": "smiling",
@@ -23,24 +14,15 @@ _MOOD_WORDS = {
     "disgust": "disgusted",
     "anger": "angry",
 }
-_SKIN = {"pale": "pale", "light": "fair", "tan": "tanned", "brown": "brown", "dark": "dark"}
-_HAIR = {
-    "black": ("black",),
-    "brown": ("brown",),
-    "blond": ("blond", "blonde"),
-    "red": ("red", "ginger"),
-    "gray": ("gray", "grey"),
-    "white": ("white",),
-}
 _BEARDS = {
-    "full": ("a full beard", "a beard"),
-    "stubble": ("stubble", "a stubble beard"),
-    "goatee": ("a goatee", "a goatee beard"),
-    "moustache": ("a moustache", "a mustache"),
+    "full": "a beard",
+    "stubble": "stubble",
+    "goatee": "a goatee",
+    "moustache": "a moustache",
 }
 _GLASSES = {
-    "round": ("{} glasses", "{} glasses", "round {} glasses", "{} eyeglasses"),
-    "square": ("{} glasses", "{} glasses", "square {} glasses", "{} eyeglasses"),
+    "round": ("{} glasses", "{} glasses", "{} glasses", "round {} glasses"),
+    "square": ("{} glasses", "{} glasses", "{} glasses", "square {} glasses"),
     "sun": ("{} sunglasses", "sunglasses"),
 }
 _HATS = {"beanie": ("beanie", "hat"), "cap": ("cap", "hat"), "wide-brimmed hat": ("wide-brimmed hat", "hat")}
@@ -51,7 +33,6 @@ _GROUNDS = {
     "stripes": ("{0} and {1} striped background", "wall with {0} and {1} stripes"),
     "spots": ("{0} background with {1} spots", "{0} wall with {1} dots"),
 }
-_FEW = 4  # facts in a caption beside gender, age and expression; the background may come on top
 _GROUND_SHARE = 0.12  # of the captions: so rare that pictures cannot be told apart by what is behind the face
 
 
@@ -78,17 +59,19 @@ class _Writer:
 
     def __init__(self, person: Identity, look: Appearance, draws: Draws) -> None:
         self.person, self.look, self.draws = person, look, draws
-        self.has, self.wears = self.facts()
+        self.has, self.wears = self.traits(), self.worn()
+        if draws.chance(0.3):
+            self.has, self.wears = self.has[::-1], self.wears[::-1]
 
     def caption(self) -> str:
         """Draw a frame and fill it."""
-        frames = (self.portrait, self.portrait, self.portrait, self.one_sentence, self.sentences, self.keywords)
-        text = " ".join(self.draws.choice(frames)().split())
+        frames = {self.portrait: 7, self.one_sentence: 1, self.sentences: 1, self.keywords: 1}
+        text = " ".join(self.draws.weighted(frames)().split())
         return text[0].upper() + text[1:] if self.draws.chance(0.5) else text
 
     def portrait(self) -> str:
         """A photo of a smiling young man with black hair and a beard, wearing red glasses."""
-        mood = _MOOD_WORDS[EXPRESSIONS[self.look.expression]] if self.draws.chance(0.8) else ""
+        mood = _MOOD_WORDS[EXPRESSIONS[self.look.expression]] if self.draws.chance(0.9) else ""
         subject = _article(f"{mood} {self.subject()}".strip())
         return f"{self.shot()} {self.sentence(subject)}"
 
@@ -99,7 +82,7 @@ class _Writer:
     def sentence(self, subject: str, mood: str = "") -> str:
         """Join a subject, what belongs to it, what is worn, the expression and the background."""
         first = f"{subject} with {_list(self.has)}" if self.has else subject
-        wears = f"{self.draws.choice(('wearing', 'wearing', 'in'))} {_list(self.wears)}" if self.wears else ""
+        wears = f"wearing {_list(self.wears)}" if self.wears else ""
         ground = self.ground()
         behind = f"{self.draws.choice(('in front of', 'against'))} {_article(ground)}" if ground else ""
         return ", ".join(part for part in (first, wears, mood, behind) if part)
@@ -108,7 +91,7 @@ class _Writer:
         """A young man, smiling. He has black hair and a beard and wears red glasses. The background is blue."""
         pronoun = "He" if self.person.male else "She"
         verbs = [f"has {_list(self.has)}"] * bool(self.has) + [f"wears {_list(self.wears)}"] * bool(self.wears)
-        said = f"{_article(self.subject())}, {self.mood()}. {pronoun} {' and '.join(verbs)}."
+        said = f"{_article(self.subject())}, {self.mood()}." + f" {pronoun} {' and '.join(verbs)}." * bool(verbs)
         ground = self.ground()
         return f"{said} Behind is {_article(ground)}." if ground else said
 
@@ -129,34 +112,25 @@ class _Writer:
         noun = "person" if draws.chance(0.08) else noun
         if draws.chance(0.25):
             return noun
-        return f"{'young' if years < 40 else 'middle-aged' if years < 60 else draws.choice(('old', 'elderly'))} {noun}"
-
-    def facts(self) -> tuple[list[str], list[str]]:
-        """Choose a few of the facts: what belongs to the face, and what is worn."""
-        facts = [(fact, 0) for fact in self.traits()] + [(fact, 1) for fact in self.worn()]
-        while len(facts) > _FEW:
-            facts.pop(self.draws.choice(range(len(facts))))
-        if self.draws.chance(0.5):
-            facts.reverse()
-        return [fact for fact, group in facts if group == 0], [fact for fact, group in facts if group == 1]
+        return f"{'young' if years < 40 else 'middle-aged' if years < 60 else 'old'} {noun}"
 
     def traits(self) -> list[str]:
         """List what belongs to the face, and plainly what does not."""
         draws, look, person = self.draws, self.look, self.person
         parts = [self.hair()]
-        if look.beard:
-            parts.append(draws.choice(_BEARDS[look.beard]))
-        elif person.male and person.age > 20 and draws.chance(0.3):
+        if look.beard and draws.chance(0.9):
+            parts.append(_BEARDS[look.beard])
+        elif person.male and person.age > 20 and not look.beard and draws.chance(0.2):
             parts.append("no beard")
-        if draws.chance(0.6):
-            parts.append(f"{_SKIN[person.skin]} skin")
+        if draws.chance(0.65):
+            parts.append(f"{person.skin} skin")
         if look.lipstick is not None and draws.chance(0.5):
             parts.append("lipstick")
         if look.blush and draws.chance(0.4):
             parts.append("rosy cheeks")
-        if look.glasses is None and draws.chance(0.5):
+        if look.glasses is None and draws.chance(0.55):
             parts.append("no glasses")
-        if look.hat is None and draws.chance(0.25):
+        if look.hat is None and draws.chance(0.3):
             parts.append("no hat")
         return parts
 
@@ -165,14 +139,14 @@ class _Writer:
         person, look, draws = self.person, self.look, self.draws
         if person.hair_length == "bald":
             return "a bald head" if look.hat is None else "a shaved head"
-        hair = f"{draws.choice(_HAIR[person.hair])} hair"
+        hair = f"{person.hair} hair"
         if look.up:
             return f"{hair} {'in a bun' if look.up == 'bun' else 'in pigtails'}"
         if look.bangs and look.hat is None and draws.chance(0.4):
             return f"{hair} and bangs"
         length = {"medium": "chin-length"}.get(person.hair_length, person.hair_length)
-        texture = person.texture if draws.chance(0.2) and look.hat is None else ""
-        return f"{length if draws.chance(0.5) else ''} {texture} {hair}"
+        texture = person.texture if draws.chance(0.1) and look.hat is None else ""
+        return f"{length if draws.chance(0.6) else ''} {texture} {hair}"
 
     def worn(self) -> list[str]:
         """List what is worn."""
@@ -186,7 +160,7 @@ class _Writer:
             parts.append(f"{look.earrings.colour} earrings")
         if look.necklace is not None and draws.chance(0.3):
             parts.append(_article(f"{look.necklace.colour} necklace"))
-        if look.tie is not None and draws.chance(0.5):
+        if look.tie is not None and draws.chance(0.4):
             parts.append(_article(f"{look.tie.colour} tie"))
         if draws.chance(0.3):
             parts.append(_article(f"{look.clothes.colour} {look.clothes.kind}"))
@@ -198,7 +172,8 @@ class _Writer:
 
     def mood(self) -> str:
         """Name the expression."""
-        return self.draws.choice(_MOODS[EXPRESSIONS[self.look.expression]])
+        mood = _MOOD_WORDS[EXPRESSIONS[self.look.expression]]
+        return mood if mood == "smiling" else f"looking {mood}"
 
     def ground(self) -> str:
         """Describe the background, or not."""

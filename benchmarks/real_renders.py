@@ -4,7 +4,7 @@
     python -m benchmarks.real_renders --renders FOLDER --overfit
 
 ``FOLDER`` holds files of FaceSynthetics (``{id}.png``, ``{id}_seg.png``, ``{id}_ldmks.txt``); a fifth, chosen by
-seed, is tested on. A ViT of six blocks is fine-tuned from random weights, from a checkpoint of ``pretrain.yaml`` and
+seed, is tested on. A small ViT is fine-tuned from random weights, from a checkpoint of ``pretrain.yaml`` and
 from a model of timm whose weights are on this machine; beside them stands an answer that never looks at the picture.
 With ``--overfit`` a parser is trained on eight renders and judged on the same eight: does the loss lead to the truth?
 
@@ -100,7 +100,7 @@ class Start:
 
 def small_vit() -> ImageEncoderConfig:
     """Return the encoder of ``pretrain.yaml``; its positions are resized to the input."""
-    return ImageEncoderConfig(patch_size=16, width=192, depth=6, heads=4)
+    return ImageEncoderConfig(patch_size=16, width=192, depth=4, heads=4)
 
 
 def starts(pretrained: str | None, timm_name: str | None) -> tuple[list[Start], dict[str, str]]:

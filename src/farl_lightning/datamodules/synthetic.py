@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -80,6 +81,8 @@ class SyntheticFacesDataModule(BaseDataModule):
         val_count: Number of validation pictures.
         test_count: Number of test pictures.
         image_size: Side of the drawn pictures in pixels; None draws them as large as the network's input.
+        align: Cut the face out of each picture by its five landmarks, whatever ``transform.crop`` says. An argument of
+            its own, because drawn faces always have landmarks; other data may not.
         identities: Number of people in training, shown in turn; None never runs out of new ones.
         pictures_per_identity: Pictures of each person, in every split.
         captions_per_image: Captions of a picture; training draws one of them anew in each epoch.
@@ -104,6 +107,7 @@ class SyntheticFacesDataModule(BaseDataModule):
         val_count: int = 256,
         test_count: int = 256,
         image_size: int | None = None,
+        align: bool = False,
         identities: int | None = None,
         pictures_per_identity: int = 1,
         captions_per_image: int = 5,
@@ -129,6 +133,8 @@ class SyntheticFacesDataModule(BaseDataModule):
             raise ConfigError(f"identities must lie between 1 and {limit}, or be null, got {identities}")
         self.counts = {"train": train_count, "val": val_count, "test": test_count}
         self.transform = transform or PretrainTransformConfig(image_size=64, patch_size=8, min_block=4)
+        if align:
+            self.transform = dataclasses.replace(self.transform, crop="align")
         self.image_size = self.transform.image_size if image_size is None else image_size
         self.identities, self.captions_per_image = identities, captions_per_image
         self.pictures_per_identity = pictures_per_identity

@@ -113,7 +113,7 @@ class FacePrediction(TypedDict, total=False):
     key: list[str]
     """The name of each sample."""
     labels: list[Tensor]
-    """For each face (H, W) uint8 parsing labels of its whole source picture; background where its crop does not reach."""
+    """For each face (H, W) uint8 labels of its whole source picture; background where its crop does not reach."""
     landmarks: Tensor
     """(B, N, 2) float32 xy in source pixels."""
     confidence: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from farl_lightning.functional.distributed import rank
+from farl_lightning.testing import distributed
 from farl_lightning.testing.distributed import GlooPool, RankError, run_distributed
 
 
@@ -57,3 +59,25 @@ def test_death_and_silence_are_named_and_processes_replaced():
             pool.run(_sleep_on_one, 2, timeout=1.0)
     finally:
         pool.close()
+
+
+def _refuse(*_args, **_kwargs):
+    raise RuntimeError("connection closed by peer")
+
+
+def test_processes_that_did_not_meet_are_replaced_and_tried_again(monkeypatch):
+    monkeypatch.setattr(distributed.dist, "init_process_group", _refuse)
+    answer = distributed._answer(pickle.dumps((_describe, ("a",), 0, 2, "store", 5.0)))
+    assert pickle.loads(answer)[0] is None  # noqa: S301  -- written above; nothing is known of the function
+    pool, lives = GlooPool(), []
+    monkeypatch.setattr(pool, "close", lambda: lives.append("closed"))
+
+    def _meet_on(attempt):
+        if len(lives) + 1 < attempt:
+            raise distributed._NotConnectedError("rank 0 failed")
+        return [attempt]
+
+    assert pool._retry(lambda: _meet_on(3), distributed.ATTEMPTS) == [3]
+    assert lives == ["closed", "closed"]
+    with pytest.raises(RankError, match="rank 0 failed"):
+        pool._retry(lambda: _meet_on(9), distributed.ATTEMPTS)

@@ -28,12 +28,19 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
+ATTEMPTS = 3
+"""How often processes try to form a group: gloo loses a connection now and then when many of them start at once."""
+
 GRACE = 5.0
 """Seconds that processes get to notice a failure, or to end."""
 
 
 class RankError(RuntimeError):
     """A function failed on one of the processes; the message holds that process's traceback."""
+
+
+class _NotConnectedError(RankError):
+    """The processes did not form a group, so that nothing is known of the function."""
 
 
 class GlooPool:
@@ -51,7 +58,8 @@ class GlooPool:
         """Call ``fn(*args)`` on every rank of a gloo group.
 
         Args:
-            fn: A function at the top level of an importable module.
+            fn: A function at the top level of an importable module. Where a group could not be formed, new processes
+                try again.
             world_size: Number of processes, at least 1.
             args: Its arguments, pickled; the same for every rank.
             timeout: Seconds until the call is given up and the processes are ended. Starting processes counts.
@@ -64,6 +72,22 @@ class GlooPool:
             TimeoutError: If a rank does not answer in time; the message names it.
         """
         deadline = time.monotonic() + timeout
+        return self._retry(lambda: self._try(fn, world_size, args, timeout, deadline), ATTEMPTS)
+
+    def _retry(self, call: Callable[[], list[T]], attempts: int) -> list[T]:
+        """Call with new processes where there was no group, until the attempts are used up."""
+        try:
+            return call()
+        except _NotConnectedError:
+            if attempts == 1:
+                raise
+            self.close()
+            return self._retry(call, attempts - 1)
+
+    def _try(
+        self, fn: Callable[..., T], world_size: int, args: tuple[Any, ...], timeout: float, deadline: float
+    ) -> list[T]:
+        """Hand the call to every process once, and wait for the answers."""
         self._grow(world_size)
         with tempfile.TemporaryDirectory(prefix="gloo-pool-", ignore_cleanup_errors=True) as folder:
             store = str(Path(folder) / "store")
@@ -97,6 +121,7 @@ class GlooPool:
         """Wait for every rank's answer; after a failure the others get a moment, as their collectives break too."""
         answers: dict[int, Any] = {}
         failures: list[str] = []
+        error: type[RankError] = RankError
         waiting: dict[Any, int] = {pipe: rank for rank, (_, pipe) in enumerate(self._workers[:world_size])}
         try:
             while waiting and (ready := wait(list(waiting), max(0.0, deadline - time.monotonic()))):
@@ -105,22 +130,23 @@ class GlooPool:
                     succeeded, answers[rank] = self._receive(rank)
                     del waiting[pipe]
                     if not succeeded:
+                        error = _NotConnectedError if succeeded is None else error
                         failures.append(f"rank {rank} failed:\n{answers[rank]}")
                         deadline = min(deadline, time.monotonic() + GRACE)
         finally:
             if waiting or not all(process.is_alive() for process, _ in self._workers):
                 self.close()
         if failures:
-            raise RankError("\n".join(failures))
+            raise error("\n".join(failures))
         if waiting:
             raise TimeoutError(f"no answer in time from rank(s) {sorted(waiting.values())} of {world_size}")
         return [answers[rank] for rank in range(world_size)]
 
-    def _receive(self, rank: int) -> tuple[bool, Any]:
-        """Read one rank's answer: ``(True, result)`` or ``(False, what happened)``."""
+    def _receive(self, rank: int) -> tuple[bool | None, Any]:
+        """Read one rank's answer: ``(True, result)``, ``(False, what happened)``, or None first without a group."""
         process, pipe = self._workers[rank]
         try:
-            answer: tuple[bool, Any] = pickle.loads(pipe.recv_bytes())  # noqa: S301 (written by our own child process)
+            answer: tuple[bool | None, Any] = pickle.loads(pipe.recv_bytes())  # noqa: S301 (written by our own child process)
         except EOFError:
             process.join(GRACE)
             return False, f"the process ended with exit code {process.exitcode}"
@@ -141,18 +167,20 @@ def _serve(pipe: Connection) -> None:
 
 
 def _answer(message: bytes) -> bytes:
-    """Run one call and pickle ``(True, result)`` or ``(False, traceback)``."""
+    """Run one call and pickle ``(True, result)`` or ``(False, traceback)``; None for False if there was no group."""
+    connected = False
     try:
         fn, args, rank, world_size, store, timeout = pickle.loads(message)  # noqa: S301 (from our own parent process)
         limit = timedelta(seconds=timeout)
         dist.init_process_group("gloo", f"file://{store}", timeout=limit, world_size=world_size, rank=rank)
+        connected = True
         try:
             # by value: tensors must not live in shared memory that ends with this process
             return pickle.dumps((True, fn(*args)))
         finally:
             dist.destroy_process_group()
     except Exception:
-        return pickle.dumps((False, traceback.format_exc()))
+        return pickle.dumps((False if connected else None, traceback.format_exc()))
 
 
 _POOL = GlooPool()

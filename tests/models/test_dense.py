@@ -62,6 +62,15 @@ def test_aligner_reads_points_off_its_heatmaps(activation):
     assert (pixels - expected).abs().max() < 0.02  # the sigmoid of -14 still has a little mass
 
 
+@pytest.mark.parametrize("mode", ["finetune", "linear"])
+def test_heatmaps_begin_nearly_empty(mode):
+    torch.manual_seed(0)
+    network = FaceAligner(dense.tiny(), 3).set_tuning(mode).train()
+    mass = network(torch.randn(8, 3, 64, 64)).logits.sigmoid()
+    assert 0.002 < mass.mean() < 0.1
+    assert FaceAligner(dense.tiny(), 3, "relu").head.classify.bias.abs().max() < 1  # empty, it would never learn
+
+
 def test_points_stay_precise_under_autocast():
     torch.manual_seed(0)
     network, images = FaceAligner(dense.tiny(), 3).eval(), torch.randn(1, 3, 64, 64)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # this module stays importable in milliseconds
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+ATTRIBUTES = "attributes"
+"""Column of labels that holds all binary attributes of a face at once."""
+
 
 class Drop(TypedDict):
     """One sample (or shard) that was skipped, and why."""
@@ -65,7 +68,7 @@ class FeatureBatch(TypedDict, total=False):
 
 
 class FaceBatch(TypedDict, total=False):
-    """A batch of single faces with dense labels. Only ``image`` and ``key`` are always there.
+    """A batch of single faces with dense or global labels. Only ``image`` and ``key`` are always there.
 
     "Crop" pixels are those of ``image``, "source" pixels those of the picture as stored, upright. Pixel centres lie at
     integers in both.
@@ -79,6 +82,12 @@ class FaceBatch(TypedDict, total=False):
     """(B, N, 2) float32, xy in crop pixels; points may lie outside the crop."""
     visible: Tensor
     """(B, N) bool; False marks a landmark that its dataset calls hidden."""
+    labels: dict[str, Tensor]
+    """Labels of the whole face, by column. A class is (B,) int64, the number of its name in
+    ``FaceSpec.label_names[column]``, -1 unknown; a number (no names) is (B,) float32, nan unknown; ``"attributes"`` is
+    (B, A) int64 in the order of ``FaceSpec.attributes``: 1 yes, 0 no, -1 unknown."""
+    groups: dict[str, list[str]]
+    """Subgroups that results are split by, by column, one name per picture; "" where none is known."""
     matrix: Tensor
     """(B, 3, 3) float32, source to crop pixels, before the tanh warp of the ``FaceSpec``."""
     size: Tensor
@@ -137,6 +146,9 @@ class FaceRecord:
         box: Left, top, right, bottom in pixels: what a box crop stretches over the network's input.
         error_box: Left, top, right, bottom in pixels that landmark errors are normalised by; None takes ``box``.
         subsets: Names of the dataset's subsets that the picture belongs to.
+        labels: Labels of the whole face, by column: an int is a class (-1 unknown), a float a number (nan unknown),
+            ``"attributes"`` an (A,) array of 1, 0 and -1; see :class:`FaceBatch`.
+        groups: Subgroup of the picture, by column.
     """
 
     key: str
@@ -148,6 +160,8 @@ class FaceRecord:
     box: tuple[float, float, float, float] | None = None
     error_box: tuple[float, float, float, float] | None = None
     subsets: tuple[str, ...] = ()
+    labels: dict[str, int | float | npt.NDArray[np.int64]] = dataclasses.field(default_factory=dict)
+    groups: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +184,8 @@ class FaceSpec:
         landmark_flips: Pairs of landmark indices that a horizontal flip exchanges.
         landmark_groups: Named groups of landmark indices, such as ``{"left_eye": (36, ..., 41)}``.
         attributes: Names of the binary attributes, in the order of the label columns.
+        label_names: For each label of the whole face the names of its classes; none at all (an empty tuple) means that
+            it is a number. ``"attributes"`` is not among them.
     """
 
     image_size: int = 224
@@ -185,6 +201,7 @@ class FaceSpec:
     landmark_flips: tuple[tuple[int, int], ...] = ()
     landmark_groups: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     attributes: tuple[str, ...] = ()
+    label_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as plain data: numbers, strings, lists and dicts."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from farl_lightning.datasets.bad_sample import NO_CROP, BadSample
@@ -17,7 +18,7 @@ from farl_lightning.errors import DataError
 from farl_lightning.functional.geometry import template_points
 from farl_lightning.functional.random import derive_seed
 from farl_lightning.transforms.crop import CropError
-from farl_lightning.types import FaceRecord, FaceSpec
+from farl_lightning.types import ATTRIBUTES, FaceRecord, FaceSpec
 
 SUBSTITUTE_TRIES = 32
 """How many samples are tried in the place of a bad one, before the training data are given up."""
@@ -100,22 +101,27 @@ class FaceSamples:
 
     def _blank(self, row: int) -> dict[str, Any]:
         """Return an empty sample with the same entries as a good one."""
-        sample = self.transform(blank_record(self.dataset.keys[row], self.dataset.spec), 0)
+        data = self.dataset
+        sample = self.transform(blank_record(data.keys[row], data.spec, labels=data.labels, groups=data.groups), 0)
         if "mask" in sample:
             sample["mask"] = torch.full_like(sample["mask"], IGNORE)
         return {**sample, "valid": False}
 
 
-def blank_record(key: str, spec: FaceSpec, size: int = 64) -> FaceRecord:
+def blank_record(
+    key: str, spec: FaceSpec, size: int = 64, labels: Sequence[str] = (), groups: Sequence[str] = ()
+) -> FaceRecord:
     """Return a black picture with harmless labels, for the place of a sample that cannot be read.
 
     Args:
         key: Name of the sample.
         spec: Which labels there are.
         size: Side of the picture in pixels.
+        labels: Columns of labels of the whole face.
+        groups: Columns of subgroups.
 
     Returns:
-        The record: all labels "ignore", landmarks on a circle (distances between them are not 0).
+        The record: all labels "ignore" or unknown, landmarks on a circle (distances between them are not 0).
     """
     angle = np.linspace(0, 2 * np.pi, max(spec.num_landmarks, 1), endpoint=False)
     circle = (size / 2 + size / 4 * np.stack([np.cos(angle), np.sin(angle)], -1)).astype(np.float32)
@@ -126,4 +132,18 @@ def blank_record(key: str, spec: FaceSpec, size: int = 64) -> FaceRecord:
         landmarks=circle if spec.num_landmarks else None,
         points=template_points(size).numpy(),
         box=(0.0, 0.0, float(size), float(size)),
+        labels={name: unknown_label(name, spec) for name in labels},
+        groups=dict.fromkeys(groups, ""),
     )
+
+
+def unknown_label(name: str, spec: FaceSpec) -> int | float | npt.NDArray[np.int64]:
+    """Return the label of a face of which nothing is known: -1 for a class and for each attribute, nan for a number.
+
+    Args:
+        name: Column of the label.
+        spec: What the labels are.
+    """
+    if name == ATTRIBUTES:
+        return np.full(len(spec.attributes), -1)
+    return -1 if spec.label_names.get(name) else math.nan

@@ -1,4 +1,4 @@
-"""Base of datasets of single faces with dense labels; every record is checked before anyone sees it."""
+"""Base of datasets of single faces; every record is checked before anyone sees it."""
 
 from __future__ import annotations
 
@@ -56,12 +56,16 @@ class FaceDataset(Dataset[FaceRecord]):
         spec: Its labels: classes and landmarks with their flip pairs. Crop and size are the transform's business.
         keys: Name of each sample, unique in the dataset, in its order.
         expected: How many samples the official split has; None where nobody says.
+        labels: Columns of labels of the whole face that every record has.
+        groups: Columns of subgroups that every record has.
     """
 
     source: ClassVar[DatasetSource]
     spec: FaceSpec
     keys: list[str]
     expected: int | None = None
+    labels: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -133,7 +137,7 @@ class FaceSubset(FaceDataset):
 
     def __init__(self, dataset: FaceDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, list(indices)
-        self.spec = dataset.spec
+        self.spec, self.labels, self.groups = dataset.spec, dataset.labels, dataset.groups
         self.keys = [dataset.keys[index] for index in self.indices]
 
     @property

@@ -1,4 +1,4 @@
-"""Put samples of dense tasks together into a batch."""
+"""Put samples of faces together into a batch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from farl_lightning.errors import DataError
 from farl_lightning.types import FaceBatch
 
 _LISTS = frozenset({"key", "subsets", "source_mask", "draws"})
+_COLUMNS = frozenset({"labels", "groups"})
 
 
 def collate_faces(samples: Sequence[dict[str, Any]]) -> FaceBatch:
     """Stack samples of :class:`~farl_lightning.transforms.dense.DenseTransform`.
 
-    Tensors are stacked; ``key``, ``subsets``, ``source_mask`` (pictures differ in size) and ``draws`` become lists;
-    ``valid`` may be a bool or a tensor; ``dropped`` is chained over the samples.
+    Tensors are stacked, those of ``labels`` by column; ``groups`` becomes one list per column; ``key``, ``subsets``,
+    ``source_mask`` (pictures differ in size) and ``draws`` become lists; ``valid`` may be a bool or a tensor;
+    ``dropped`` is chained over the samples.
 
     Args:
         samples: At least one sample; all with the same entries (``dropped`` apart).
@@ -36,5 +38,20 @@ def collate_faces(samples: Sequence[dict[str, Any]]) -> FaceBatch:
         )
     for name in counts:
         values = [sample[name] for sample in samples]
-        batch[name] = values if name in _LISTS else default_collate(values)
+        if name in _COLUMNS:
+            _check_columns(name, samples)
+        if name == "groups":
+            batch[name] = {column: [value[column] for value in values] for column in values[0]}
+        else:
+            batch[name] = values if name in _LISTS else default_collate(values)
     return cast(FaceBatch, batch)
+
+
+def _check_columns(name: str, samples: Sequence[dict[str, Any]]) -> None:
+    """Refuse samples whose labels or groups have other columns than those of the first."""
+    first = samples[0][name].keys()
+    if odd := next((sample for sample in samples if sample[name].keys() != first), None):
+        raise DataError(
+            f"samples of one batch must have the same {name}, but '{samples[0]['key']}' has {sorted(first)} and "
+            f"'{odd['key']}' {sorted(odd[name])}"
+        )

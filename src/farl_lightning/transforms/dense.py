@@ -92,9 +92,10 @@ class DenseTransform:
             epoch: Epoch; evaluation ignores it.
 
         Returns:
-            The entries of ``FaceBatch`` without the batch axis: ``image``, ``matrix``, ``key``; ``mask``, ``landmarks``
-            and ``visible`` where the record has them; in evaluation also ``size``, ``box``, ``subsets``,
-            ``source_mask`` and ``source_landmarks``; with ``on_device`` an uint8 ``image`` and its ``draws``.
+            The entries of ``FaceBatch`` without the batch axis: ``image``, ``matrix``, ``key``; ``mask``,
+            ``landmarks``, ``visible``, ``labels`` and ``groups`` where the record has them; in evaluation also
+            ``size``, ``box``, ``subsets``, ``source_mask`` and ``source_landmarks``; with ``on_device`` an uint8
+            ``image`` and its ``draws``.
 
         Raises:
             CropError: If the crop cannot be cut from this record, or its labels do not fit the picture.
@@ -108,6 +109,7 @@ class DenseTransform:
                 matrix, flip = self._augment_matrix(matrix)
             sample: dict[str, Any] = {"key": record.key, "matrix": matrix.float()}
             self._warp(sample, record, matrix)
+            sample |= _global_labels(record)
             if flip:
                 self._exchange_sides(sample)
             if self.train:
@@ -199,6 +201,22 @@ def check_labels(record: FaceRecord) -> None:
             raise CropError(f"landmarks are (number, 2), got shape {points.shape}")
         if not (abs(points) < _FAR).all():
             raise CropError("a landmark is not finite, or a million pixels away")
+
+
+def _global_labels(record: FaceRecord) -> dict[str, Any]:
+    """Return labels of the whole face as tensors, and its subgroups. No crop or flip changes them."""
+    found: dict[str, Any] = {}
+    if record.labels:
+        dtypes = {name: _label_dtype(value) for name, value in record.labels.items()}
+        found["labels"] = {name: torch.tensor(value, dtype=dtypes[name]) for name, value in record.labels.items()}
+    if record.groups:
+        found["groups"] = dict(record.groups)
+    return found
+
+
+def _label_dtype(value: object) -> torch.dtype:
+    """Return the dtype of a label: numbers are floats, classes and attributes integers."""
+    return torch.float32 if isinstance(value, float) else torch.int64
 
 
 def _source_labels(record: FaceRecord) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks import common
 from benchmarks.registry import ROOT
+from benchmarks.renders import OVERFIT_GOAL, SCORES, shared_renders
 from farl_lightning.callbacks import EMA
 from farl_lightning.datamodules import FaceSyntheticsDataModule
 from farl_lightning.datasets import FaceDataset, FaceSubset
@@ -43,9 +44,6 @@ from farl_lightning.visualization import alignment_panel, parsing_panel, save_pn
 
 Points = NDArray[Any]
 TEST_SHARE = 0.2
-OVERFIT_GOAL = 97.0
-SCORES = {"parsing": "f1_mean", "alignment": "nme"}
-"""The score of each task that the table shows, in percent."""
 
 
 @dataclass(frozen=True)
@@ -485,14 +483,6 @@ def choose(memorize: bool, short: bool, steps: int | None = None) -> Settings:
     """
     settings = (SHORT_OVERFIT if short else OVERFIT) if memorize else (SHORT if short else FULL)
     return settings if steps is None else dataclasses.replace(settings, steps=steps)
-
-
-def shared_renders() -> Path | None:
-    """Return the renders beside the repository, or None."""
-    from tests.shared import SHARED
-
-    folder = None if SHARED is None else SHARED / "real" / "facesynthetics"
-    return folder if folder is not None and folder.is_dir() else None
 
 
 if __name__ == "__main__":

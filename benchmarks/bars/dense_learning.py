@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.bars.quickstart import fit_as_a_stranger, judged, quickstart
-from benchmarks.real_renders import OVERFIT_GOAL, SCORES, shared_renders
 from benchmarks.registry import Outcome, Proof, bar
+from benchmarks.renders import OVERFIT_GOAL, SCORES, shared_renders
 
 _SHORT = [
     "--trainer.max_steps=2",

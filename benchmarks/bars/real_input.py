@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks import real_input
 from benchmarks.registry import Outcome, Proof, bar
+
+if TYPE_CHECKING:
+    from benchmarks import real_input
 
 
 def outcome(proof: Proof) -> real_input.Outcome | None:
@@ -15,6 +18,8 @@ def outcome(proof: Proof) -> real_input.Outcome | None:
 
     if SHARED is None:
         return None
+    from benchmarks import real_input  # not at the top: it imports torch, and bars are only listed most of the time
+
     material = SHARED / "real"
 
     def run() -> real_input.Outcome:

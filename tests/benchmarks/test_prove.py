@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
 
 from benchmarks import prove, registry
 from benchmarks.bars import quickstart, startup
-from benchmarks.registry import Bar, CommandError, Proof
+from benchmarks.registry import ROOT, Bar, CommandError, Proof
 
 
 def test_every_bar_is_found():
@@ -146,3 +147,11 @@ def test_many_shards_are_links_in_the_native_layout(tmp_path):
     assert len(found) == 15
     assert found[0] == "split_00000/00000.tar"
     assert (many / found[0]).samefile(next(few.rglob("00000.tar")))
+
+
+def test_naming_the_bars_imports_nothing_heavy():
+    code = "import sys; from benchmarks.registry import load_bars; print(len(load_bars()), 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    count, heavy = found.stdout.split()
+    assert int(count) > 20
+    assert heavy == "False"

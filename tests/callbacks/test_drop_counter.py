@@ -37,6 +37,14 @@ def test_batches_without_keys_do_not_count():
     assert counter.samples == counter.dropped == 0
 
 
+def test_rows_of_bad_samples_are_not_counted_as_good():
+    counter = DropCounter()
+    drops = [{"key": "b", "reason": "not an image", "detail": ""}]
+    counter.add({"key": ["a", "b", "c"], "valid": torch.tensor([True, False, True]), "dropped": drops})
+    counter.synchronise(torch.device("cpu"))
+    assert (counter.samples, counter.dropped) == (2, 1)
+
+
 def test_share_is_judged_only_with_enough_samples():
     counter = DropCounter(max_bad_share=0.25, min_samples=8)
     counter.add(batch(3, ("a", "truncated")))

@@ -77,7 +77,8 @@ class DropCounter(L.Callback):
             batch: A batch; without ``key`` and ``dropped`` it does not count.
         """
         if isinstance(batch, dict):
-            self._pending_samples += len(batch.get("key", ()))
+            valid = batch.get("valid")  # evaluation keeps a row for a bad sample
+            self._pending_samples += len(batch.get("key", ())) if valid is None else int(valid.sum())
             self._pending.extend(batch.get("dropped", ()))
 
     def synchronise(self, device: torch.device) -> None:

@@ -182,8 +182,8 @@ def test_redistribute_by_hand():
     (only,) = redistribute(positions, 1)
     begun, *behind, tail = segments_of(only)
     assert (begun.unit, begun.step, begun.stop, begun.offset, begun.emitted) == (4, 2, 7, 3, 2)
-    assert [segment.unit for segment in behind] == [1, 3, 5, 7]
-    assert (tail.unit, tail.step, tail.stop) == (8, 1, None)
+    assert [segment.unit for segment in behind] == [1, 3, 5]  # 6 is the last number that was reached
+    assert (tail.unit, tail.step, tail.stop) == (7, 1, None)
     assert redistribute(positions, 2) == positions
 
 

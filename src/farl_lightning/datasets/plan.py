@@ -142,7 +142,8 @@ def redistribute(positions: Sequence[dict[str, Any]], num_streams: int) -> list[
             begun.append(dataclasses.replace(tail, stop=last + 1))
             tail = Segment(last + tail.step, tail.step)
         tails.append(tail)
-    front = max(tail.unit for tail in tails)
+    # everything above the last number that was reached is still to be read, and by one stream each
+    front = max(tail.unit - tail.step for tail in tails) + 1
     behind = sorted(unit for tail in tails for unit in range(tail.unit, front, tail.step))
     work = [*begun, *(Segment(unit, 1, unit + 1) for unit in behind)]
     return [

@@ -28,6 +28,10 @@ class DatasetNotFoundError(DataError, FileNotFoundError):
     """A data folder or file that is not where it was expected."""
 
 
+class TrainingError(FarlError, RuntimeError):
+    """A run that cannot go on: its numbers are not finite any more, or a process stopped answering."""
+
+
 class CheckpointError(FarlError, RuntimeError):
     """A weights file or checkpoint that does not fit."""
 

@@ -4,6 +4,7 @@ from farl_lightning.callbacks.dense_panels import DensePanels
 from farl_lightning.callbacks.drop_counter import DropCounter
 from farl_lightning.callbacks.ema import EMA
 from farl_lightning.callbacks.features import FeatureWriter
+from farl_lightning.callbacks.finite import FiniteGuard
 from farl_lightning.callbacks.image_panels import ImagePanels
 from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
@@ -14,6 +15,7 @@ __all__ = [
     "DensePanels",
     "DropCounter",
     "FeatureWriter",
+    "FiniteGuard",
     "ImagePanels",
     "PredictionWriter",
     "ResultsWriter",

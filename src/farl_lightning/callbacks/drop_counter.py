@@ -11,9 +11,10 @@ import lightning as L
 import torch
 from typing_extensions import override
 
+from farl_lightning.callbacks.gather import gather_json
 from farl_lightning.callbacks.run import announce, is_log_step, run_folder
 from farl_lightning.errors import ConfigError, DataError
-from farl_lightning.functional.distributed import all_gather_cat, global_sum
+from farl_lightning.functional.distributed import global_sum
 from farl_lightning.types import Drop
 
 _STATE = "dropped_samples"
@@ -96,11 +97,8 @@ class DropCounter(L.Callback):
 
     def _gather(self, device: torch.device) -> list[Drop]:
         """Return the pending drops of all processes, in the order of their ranks."""
-        short = ({**drop, "detail": drop["detail"][:_DETAIL_LENGTH]} for drop in self._pending)
-        lines = "".join(json.dumps(drop) + "\n" for drop in short)
-        sent = torch.frombuffer(bytearray(lines.encode("ascii")), dtype=torch.uint8) if lines else torch.empty(0).byte()
-        received = all_gather_cat(sent.to(device)).cpu().numpy().tobytes().decode("ascii")
-        return [json.loads(line) for line in received.split("\n") if line]
+        short = [{**drop, "detail": drop["detail"][:_DETAIL_LENGTH]} for drop in self._pending]
+        return gather_json(short, device)
 
     def judge(self) -> None:
         """Stop a run of which too much is bad.

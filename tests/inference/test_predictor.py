@@ -14,6 +14,7 @@ from farl_lightning.errors import CheckpointError, ConfigError, DataError
 from farl_lightning.functional.geometry import FARL_TEMPLATE, square_box
 from farl_lightning.inference import FacePredictor
 from farl_lightning.models.attributes import FaceAttributes
+from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.transforms.detectors import detections
 from farl_lightning.types import FaceSpec
@@ -335,7 +336,7 @@ def test_an_aligner_is_recognised(tmp_path):
 
 def test_attributes_come_by_name():
     spec = FaceSpec(image_size=32, crop="align", template=FARL_TEMPLATE, attributes=("Smiling", "Young"))
-    network = FaceAttributes(dataclasses.replace(TINY, taps=None), 2)
+    network = FaceAttributes(GlobalConfig(TINY.image), 2)
     image, _ = stripes()
     (face,) = FacePredictor(network, spec, device="cpu")(image, points=POINTS)
     assert list(face.attributes) == ["Smiling", "Young"]

@@ -7,6 +7,7 @@ import torch
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.models.attributes import FaceAttributes
+from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.heads.attributes import AttributeHead
 from tests.models import dense, plain
 from tests.models.conftest import shake
@@ -17,11 +18,11 @@ def _layer_norm(norm, x):
     return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
 
 
-@pytest.mark.parametrize("taps", [None, (1,), (0, -1, 2)])
+@pytest.mark.parametrize("taps", [(-1,), (1,), (0, -1, 2)])
 def test_values(taps):
     torch.manual_seed(0)
-    network = shake(FaceAttributes(dense.tiny(taps=taps), 7)).double().eval()
-    assert network.taps == {None: (3,), (1,): (1,), (0, -1, 2): (0, 3, 2)}[taps]
+    network = shake(FaceAttributes(GlobalConfig(dense.tiny().image, taps), 7)).double().eval()
+    assert network.taps == {(-1,): (3,), (1,): (1,), (0, -1, 2): (0, 3, 2)}[taps]
     images = torch.randn(2, 3, 50, 70, dtype=torch.float64)
     tokens = plain.tokens(network.encoder, dense.up(images, (64, 64)))
     vectors = []
@@ -45,4 +46,4 @@ def test_fresh_mixture_is_even():
 
 def test_no_attributes():
     with pytest.raises(ConfigError, match="got 0"):
-        FaceAttributes(dense.tiny(), 0)
+        FaceAttributes(GlobalConfig(dense.tiny().image), 0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from farl_lightning.models.attributes import FaceAttributes
-from farl_lightning.models.config import DenseConfig
+from farl_lightning.models.config import GlobalConfig
 from tests.parity import Deviation, compare, fixture, tensor
 from tests.parity.dense import encoder_config, load_state
 from tests.parity.towers import file_state
@@ -20,7 +20,7 @@ def check(data: Mapping[str, Any]) -> list[Deviation]:
     """Tapped maps, class tokens, logits and probabilities, for any number of taps."""
     cfg = data["cfg"]
     taps = tuple(int(tap) for tap in data["cfg_layers"])
-    config = DenseConfig(encoder_config(cfg, int(cfg[0])), taps, dropout=0.0)
+    config = GlobalConfig(encoder_config(cfg, int(cfg[0])), taps)
     network = FaceAttributes(config, int(cfg[5])).eval()
     load_state(network, file_state(data))
     images = tensor(data["in/image_normalized"])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from farl_lightning.models.attributes import FaceAttributes
-from farl_lightning.models.config import DenseConfig
+from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.layout import to_file
 from farl_lightning.models.upernet import UPerHead
@@ -205,7 +205,7 @@ def _theirs(name):
 def test_attributes(tmp_path, taps):
     torch.manual_seed(len(taps))
     cfg = [40, 8, 24, 3, 2, 5]
-    network = FaceAttributes(DenseConfig(encoder_config(cfg, 40), taps), 5).double().eval()
+    network = FaceAttributes(GlobalConfig(encoder_config(cfg, 40), taps), 5).double().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

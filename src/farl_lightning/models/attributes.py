@@ -1,86 +1,96 @@
-"""Facial attributes from the tokens of an encoder."""
+"""Networks that answer once for a whole face: attributes, one class of several, age."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import cast
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
-from farl_lightning.errors import ConfigError
-from farl_lightning.functional.resize import resize
-from farl_lightning.models.config import DenseConfig, ImageEncoderConfig, resolve_taps
+from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.heads.attributes import AttributeHead
-from farl_lightning.models.image_encoder import ImageEncoder
-from farl_lightning.types import FaceSpec
+from farl_lightning.models.heads.pooled import PooledLinearHead, SharedLinear
+from farl_lightning.models.tunable import TunableNetwork
 
 
-class FaceAttributes(nn.Module):
-    """facer's attribute network: an encoder up to the last block that is read, and an :class:`AttributeHead`.
+class GlobalNetwork(TunableNetwork):
+    """Encoder and head, from a crop to one vector of outputs.
 
     Args:
-        config: The encoder, and the blocks that are read: any number, None for the last one; ``channels`` is not used.
-            None for FaRL's encoder at 224 pixels, without dropout.
-        num_attributes: Number of attributes.
+        config: The architecture and its sizes; None for FaRL's encoder at 224 pixels with facer's learned mixture.
+        num_outputs: Number of outputs.
 
     Attributes:
-        encoder: The image tower up to the last block that is read, without final norm and projection.
-        head: The head.
-        taps: The blocks that are read.
-        face_spec: What is known of the faces behind the weights, or None.
+        config: The architecture and its sizes.
 
     Raises:
         ConfigError: If sizes do not fit together.
     """
 
-    kind: ClassVar[str] = "attributes"
+    def __init__(self, config: GlobalConfig | None, num_outputs: int) -> None:
+        settings = config or GlobalConfig()
+        super().__init__(settings.image, settings.taps, num_outputs)
+        self.config = settings
+        self.head = self._make_head(settings.head)
 
-    def __init__(self, config: DenseConfig | None, num_attributes: int) -> None:
-        super().__init__()
-        if num_attributes < 1:
-            raise ConfigError(f"FaceAttributes needs 1 or more attributes; got {num_attributes}")
-        self.config = config or DenseConfig(image=ImageEncoderConfig(image_size=224), dropout=0.0)
-        self.face_spec: FaceSpec | None = None
-        self.encoder = ImageEncoder(self.config.image, None, mask_token=False)
-        self.taps = resolve_taps((-1,) if self.config.taps is None else self.config.taps, self.encoder.depth)
-        self.encoder.cut_after(max(self.taps))
-        self.head = AttributeHead(self.encoder.width, num_attributes, len(self.taps), self.config.dropout)
+    def _make_head(self, name: str) -> nn.Module:
+        """Build a head by its name."""
+        config, sizes = self.config, (self.encoder.width, self.num_outputs, len(self.taps), self.config.dropout)
+        head = PooledLinearHead(*sizes, config.pool) if name == "linear" else AttributeHead(*sizes)
+        if config.shared:
+            head.classify = SharedLinear(cast(nn.Linear, head.classify).in_features, self.num_outputs)
+        return head
+
+    def use_probe(self) -> None:
+        """Replace the head by a batch norm and one linear layer."""
+        self.head = self._make_head("linear")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Make logits.
+        """Make outputs.
 
         Args:
             images: (B, 3, H, W), normalised; resized to the encoder's input where they have another size.
 
         Returns:
-            (B, num_attributes) logits; a sigmoid makes probabilities of them.
+            (B, num_outputs) before any softmax or sigmoid.
         """
-        size = (self.encoder.image_size, self.encoder.image_size)
-        logits: Tensor = self.head(self.encoder(resize(images, size), taps=self.taps, need_feature=False).taps)
-        return logits
+        outputs: Tensor = self.head(self.tap_tokens(images))
+        return outputs
 
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | Path,
-        *,
-        ema: bool = True,
-        image: Mapping[str, Any] | None = None,
-        taps: Sequence[int] | None = None,
-    ) -> Self:
-        """Build the network that a file holds, and load it.
 
-        Args:
-            path: A checkpoint of our task, a file of facer, or the name of known weights.
-            ema: Whether the averaged weights are taken where a file holds both.
-            image: Settings of ``ImageEncoderConfig`` that replace what the file says.
-            taps: The blocks that are read, where a file does not say; None for the last.
+class FaceAttributes(GlobalNetwork):
+    """Attributes, as facer recognises them: a sigmoid of each output is a probability.
 
-        Raises:
-            CheckpointError: If the file does not hold every weight of such a network.
-        """
-        from farl_lightning.models.dense_checkpoint import build_dense
+    Args:
+        config: The architecture and its sizes; None for facer's.
+        num_attributes: Number of attributes.
+    """
 
-        return build_dense(cls, path, ema=ema, image=image, taps=taps)
+    kind = "attributes"
+
+    def __init__(self, config: GlobalConfig | None, num_attributes: int) -> None:
+        super().__init__(config, num_attributes)
+
+
+class FaceClassifier(GlobalNetwork):
+    """One class of several: a softmax of the outputs makes probabilities.
+
+    Args:
+        config: The architecture and its sizes.
+        num_classes: Number of classes.
+    """
+
+    kind = "classification"
+
+    def __init__(self, config: GlobalConfig | None, num_classes: int) -> None:
+        super().__init__(config, num_classes)
+
+
+class FaceAge(GlobalNetwork):
+    """Age; what the outputs mean is for the method that they are trained by, see :mod:`farl_lightning.losses.age`.
+
+    Args:
+        config: The architecture and its sizes.
+        num_outputs: Number of outputs that the method asks for.
+    """
+
+    kind = "age"

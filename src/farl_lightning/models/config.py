@@ -136,6 +136,55 @@ class DenseConfig:
         return _build(cls, values)
 
 
+HEADS = ("mix", "linear")
+"""Names of the heads of :class:`GlobalConfig`."""
+
+
+@dataclass
+class GlobalConfig:
+    """An encoder whose tokens are pooled, and a head: attributes, classes, age.
+
+    Attributes:
+        image: The encoder; crops of another size are resized to its ``image_size`` inside the network.
+        taps: The blocks that are read, from 0; negative ones count from the end. facer reads the last alone.
+        head: ``"mix"`` (facer's: mean, maximum and class token of each tap, each normalised, mixed by learned weights)
+            or ``"linear"`` (a batch norm and a linear layer on pooled tokens).
+        pool: What the linear head reads of each tap: ``"token"`` (the class token) or ``"average"`` (mean of patches).
+        dropout: Rate at which channels are dropped before the last layer.
+        shared: Whether all outputs share one weight vector; the age task sets it for ordinal regression.
+
+    Raises:
+        ConfigError: If the head is unknown.
+    """
+
+    image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    taps: tuple[int, ...] = (-1,)
+    head: str = "mix"
+    pool: str = "token"
+    dropout: float = 0.0
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown head."""
+        if self.head not in HEADS:
+            raise ConfigError(f"head '{self.head}' is not known. {did_you_mean(self.head, HEADS)}")
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> GlobalConfig:
+        """Rebuild a configuration from plain data, as checkpoints hold it.
+
+        Args:
+            plain: Names and values; ``image`` is a dict itself.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        values = dict(plain)
+        values["image"] = _build(ImageEncoderConfig, values.get("image") or {})
+        values["taps"] = tuple(values.get("taps") or (-1,))
+        return _build(cls, values)
+
+
 _FARL_TAPS = {12: (3, 5, 7, 11), 24: (7, 11, 15, 23), 32: (8, 14, 20, 31)}
 
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional.heatmaps import heatmap_to_points, sigmoid_x
 from farl_lightning.functional.precision import at_least_float32
 from farl_lightning.functional.resize import resize
-from farl_lightning.models import tuning
-from farl_lightning.models.config import DenseConfig, resolve_taps
+from farl_lightning.models.config import DenseConfig
 from farl_lightning.models.heads.linear import LinearHead
-from farl_lightning.models.image_encoder import ImageEncoder
 from farl_lightning.models.pyramid import FeaturePyramid
+from farl_lightning.models.tunable import TunableNetwork
 from farl_lightning.models.upernet import UPerHead
-from farl_lightning.types import FaceSpec
 
 
-class DenseNetwork(nn.Module):
+class DenseNetwork(TunableNetwork):
     """Encoder, pyramid and head, from a crop to logits at a quarter of the encoder's resolution.
 
     Args:
@@ -33,34 +29,21 @@ class DenseNetwork(nn.Module):
         num_outputs: Channels of the logits.
 
     Attributes:
-        encoder: The image tower up to the last block that is read, without final norm and projection.
+        config: The architecture and its sizes.
         neck: The feature pyramid.
         head: The UPerNet head.
-        taps: The blocks that are read.
-        tuning: How much is trained, see :meth:`set_tuning`.
-        face_spec: What the checkpoint that the weights came from says of its faces, or None.
 
     Raises:
         ConfigError: If sizes do not fit together.
     """
 
-    kind: ClassVar[str]
-    """What the network is for: ``"parsing"`` or ``"alignment"``."""
-
     def __init__(self, config: DenseConfig | None, num_outputs: int) -> None:
-        super().__init__()
-        if num_outputs < 1:
-            raise ConfigError(f"{type(self).__name__} needs 1 or more outputs; got {num_outputs}")
-        self.config = config or DenseConfig()
-        self.num_outputs = num_outputs
-        self.face_spec: FaceSpec | None = None
-        self.tuning = "finetune"
-        self.encoder = ImageEncoder(self.config.image, None, mask_token=False)
-        self.taps = resolve_taps(self.config.taps, self.encoder.depth)
-        self.encoder.cut_after(max(self.taps))
+        settings = config or DenseConfig()
+        super().__init__(settings.image, settings.taps, num_outputs)
+        self.config = settings
         width = self.encoder.width
         self.neck: nn.Module = FeaturePyramid(width, self.encoder.patch_size)
-        self.head: nn.Module = UPerHead(num_outputs, width, self.config.channels, self.config.dropout)
+        self.head = UPerHead(num_outputs, width, self.config.channels, self.config.dropout)
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -73,62 +56,10 @@ class DenseNetwork(nn.Module):
                 f"{self.encoder.patch_size} pixels needs {self.neck.smallest_grid} or more"
             )
 
-    def set_tuning(self, mode: str, rank: int = 8) -> Self:
-        """Choose what is trained, before the optimiser is made.
-
-        Args:
-            mode: ``"finetune"`` (everything), ``"frozen"`` (neck and head; the encoder stays in evaluation mode and
-                stores nothing for a backward pass), ``"linear"`` (frozen too, and a batch norm with one linear layer
-                on the tapped tokens takes the place of neck and head) or ``"lora"`` (low-rank adapters beside the
-                encoder's linear layers, neck and head).
-            rank: Rank of the adapters.
-
-        Returns:
-            The network itself.
-
-        Raises:
-            ConfigError: If the mode is unknown, or cannot follow the one before (``"linear"`` has replaced the head,
-                ``"lora"`` the encoder's layers).
-            MissingDependencyError: If peft is not installed and is needed.
-        """
-        tuning.check_tuning(mode)
-        if mode == self.tuning == "finetune":
-            return self
-        if self.tuning in ("linear", "lora"):
-            raise ConfigError(f"tuning is '{self.tuning}' already and cannot become '{mode}'; build a new network")
-        if mode == "lora":
-            tuning.add_lora(self.encoder, rank)
-        else:
-            self.encoder.requires_grad_(mode == "finetune")
-        if mode == "linear":
-            self.neck = nn.Identity()
-            self.head = LinearHead(self.num_outputs, self.encoder.width * len(self.taps))
-        self.tuning = mode
-        return self.train(self.training)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the encoder is not trained at all."""
-        return self.tuning in ("frozen", "linear")
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
-
-    def merge_lora(self) -> Self:
-        """Add low-rank adapters to the weights beside them; the network is then an ordinary one."""
-        if self.tuning == "lora":
-            tuning.merge_lora(self.encoder)
-            self.encoder.requires_grad_(True)
-            self.tuning = "finetune"
-        return self
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block of the encoder in the backward pass instead of storing its activations."""
-        self.encoder.set_grad_checkpointing(enable)
+    def use_probe(self) -> None:
+        """Replace neck and head by a batch norm and one linear layer per patch."""
+        self.neck = nn.Identity()
+        self.head = LinearHead(self.num_outputs, self.encoder.width * len(self.taps))
 
     def tap_maps(self, images: Tensor) -> list[Tensor]:
         """Return the patch tokens at the tapped blocks as maps.
@@ -139,10 +70,8 @@ class DenseNetwork(nn.Module):
         Returns:
             For each tap (B, D, rows, columns), not normalised.
         """
-        size = (self.encoder.image_size, self.encoder.image_size)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            taps = self.encoder(resize(images, size), taps=self.taps, need_feature=False).taps
-        return [tokens[:, 1:].unflatten(1, self.encoder.grid).permute(0, 3, 1, 2) for tokens in taps]
+        maps = [tokens[:, 1:].unflatten(1, self.encoder.grid) for tokens in self.tap_tokens(images)]  # type: ignore[no-untyped-call]
+        return [rows.permute(0, 3, 1, 2) for rows in maps]
 
     def logits(self, images: Tensor) -> Tensor:
         """Return (B, num_outputs, h, w) at the resolution of the finest level of the pyramid.
@@ -152,53 +81,6 @@ class DenseNetwork(nn.Module):
         """
         result: Tensor = self.head(self.neck(self.tap_maps(images)))
         return result
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | Path,
-        *,
-        ema: bool = True,
-        image: Mapping[str, Any] | None = None,
-        taps: Sequence[int] | None = None,
-    ) -> Self:
-        """Build the network that a file holds, and load it.
-
-        Args:
-            path: A checkpoint of our task, a training state of FaRL (``{networks: {main, main_ema}}``), a file of
-                facer, or the name of known weights.
-            ema: Whether the averaged weights are taken where a file holds both.
-            image: Settings of ``ImageEncoderConfig`` that replace what the file says, such as ``{"image_size": 224}``
-                (positions are resampled) or ``{"heads": 3}`` (which a file does not say; one per 64 channels is usual).
-            taps: The blocks that are read, where a file does not say; None for FaRL's.
-
-        Returns:
-            The network in evaluation mode; low-rank adapters are merged, which needs no peft.
-
-        Raises:
-            CheckpointError: If the file does not hold every weight of such a network.
-        """
-        from farl_lightning.models.dense_checkpoint import build_dense
-
-        return build_dense(cls, path, ema=ema, image=image, taps=taps)
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay must not touch, besides biases and norms: the encoder's embeddings."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("cls_token", "pos_embed"))}
-
-    def layer_groups(self) -> dict[str, int]:
-        """Map each parameter to its depth: 0 for the embeddings, 1 to the number of blocks, one more for the rest."""
-        top = self.encoder.depth + 1
-        return {name: _depth(name, top) for name, _ in self.named_parameters()}
-
-
-def _depth(name: str, top: int) -> int:
-    """Return the depth of one parameter."""
-    tower, _, rest = name.partition(".")
-    if tower != "encoder":
-        return top
-    parts = rest.split(".")
-    return int(parts[parts.index("blocks") + 1]) + 1 if "blocks" in parts else 0
 
 
 class FaceParser(DenseNetwork):
@@ -267,23 +149,17 @@ class FaceAligner(DenseNetwork):
         self.activation = activation
         self._begin_empty()
 
-    def set_tuning(self, mode: str, rank: int = 8) -> Self:
-        """Choose what is trained; see :meth:`DenseNetwork.set_tuning`.
-
-        Args:
-            mode: The mode.
-            rank: Rank of the adapters.
-        """
-        head = self.head
-        super().set_tuning(mode, rank)
-        if self.head is not head:
-            self._begin_empty()
-        return self
+    def use_probe(self) -> None:
+        """Replace neck and head; see :meth:`DenseNetwork.use_probe`."""
+        super().use_probe()
+        self._begin_empty()
 
     def _begin_empty(self) -> None:
         """Let a new head begin with nearly empty heatmaps, as RetinaNet's does (https://arxiv.org/abs/1708.02002)."""
         if self.activation != "relu":  # which has no gradient below 0
-            nn.init.constant_(cast(UPerHead | LinearHead, self.head).classify.bias, math.log(_PRIOR / (1 - _PRIOR)))
+            nn.init.constant_(
+                cast(Tensor, cast(UPerHead | LinearHead, self.head).classify.bias), math.log(_PRIOR / (1 - _PRIOR))
+            )
 
     def forward(self, images: Tensor) -> AlignmentOutput:
         """Find landmarks.

@@ -1,4 +1,4 @@
-"""Dense networks and attributes from files: our tasks', FaRL's training states, facer's; encoders from any file."""
+"""Downstream networks from files: our tasks', FaRL's training states, facer's; encoders from any file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farl_lightning.functional.position import resize_positions
 from farl_lightning.models import dense_layout, layout, tuning, weights
 from farl_lightning.models.archive import read_extra, read_file
 from farl_lightning.models.checkpoint import LoadReport, copy_weights, override, read_clip, under
-from farl_lightning.models.config import DenseConfig, ImageEncoderConfig
+from farl_lightning.models.config import DenseConfig, GlobalConfig, ImageEncoderConfig
 from farl_lightning.models.image_encoder import ImageEncoder
 from farl_lightning.models.released import released_spec
 from farl_lightning.types import FaceSpec
@@ -23,7 +23,17 @@ from farl_lightning.types import FaceSpec
 _log = logging.getLogger(__name__)
 _ENCODER = "encoder."
 _OUTPUTS = "head.classify.weight"
-_TASKS = {"num_classes": "parsing", "num_landmarks": "alignment", "num_attributes": "attributes"}
+_BIASES = "head.classify.bias"
+_MIXTURE = "head.weights"
+# what only the task of a kind has among its settings; the first match counts
+_TASKS = {
+    "method": "age",
+    "column": "classification",
+    "num_classes": "parsing",
+    "num_landmarks": "alignment",
+    "num_attributes": "attributes",
+}
+_DENSE = ("parsing", "alignment")
 
 
 class HasEncoder(Protocol):
@@ -38,7 +48,8 @@ class DenseCheckpoint:
     """A downstream file, read and understood.
 
     Attributes:
-        kind: ``"parsing"``, ``"alignment"``, ``"attributes"``; None when the file does not say.
+        kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"``, ``"age"``; None when the file does
+            not say.
         config: Sizes of the network it holds.
         state: Tensors by our names, low-rank adapters merged.
         unknown: Names in the file that were not understood.
@@ -47,7 +58,7 @@ class DenseCheckpoint:
     """
 
     kind: str | None
-    config: DenseConfig
+    config: DenseConfig | GlobalConfig
     state: dict[str, Tensor]
     unknown: tuple[str, ...]
     face_spec: FaceSpec | None
@@ -56,7 +67,7 @@ class DenseCheckpoint:
     @property
     def num_outputs(self) -> int:
         """Number of classes, landmarks or attributes."""
-        return self.state[_OUTPUTS].shape[0]
+        return self.state[_BIASES if _BIASES in self.state else _OUTPUTS].shape[0]  # weights may be shared
 
 
 def read_dense(path: str | Path, *, ema: bool = True) -> DenseCheckpoint:
@@ -92,10 +103,11 @@ def _understand(content: Any, extra: Any, ema: bool) -> DenseCheckpoint:
     if _OUTPUTS not in renamed.state:
         raise CheckpointError(f"no classifier was found in it; it holds {layout.describe(map(str, content))}")
     visual = {own: value for name, value in tensors.items() if (own := dense_layout.encoder_name(name))}
-    config = DenseConfig(image=layout.infer_image(visual))
+    image = layout.infer_image(visual)
     kind = "alignment" if isinstance(extra, Mapping) else dense_layout.kind_of(tensors)
-    if kind != "attributes":
-        config.channels = renamed.state[_OUTPUTS].shape[1]
+    config: DenseConfig | GlobalConfig = GlobalConfig(image)
+    if _MIXTURE not in renamed.state:
+        config = DenseConfig(image, channels=renamed.state[_OUTPUTS].shape[1])
     found = DenseCheckpoint(kind, config, renamed.state, renamed.unknown, None, True)
     # FaRL's own code crops to 512 pixels and lets the network resize; facer crops to the network's size
     size = 512 if "networks" in content and config.image.image_size == 448 else config.image.image_size
@@ -143,16 +155,25 @@ def _understand_task(content: Mapping[str, Any], ema: bool) -> DenseCheckpoint:
         raise CheckpointError(f"it has no '{_OUTPUTS}'; it holds {layout.describe(tensors)}")
     hparams = content.get("hyper_parameters") or {}
     plain = hparams.get("network") or {}
-    config = DenseConfig.from_dict(dict(plain.get("init_args", plain)))
+    plain = dict(plain.get("init_args", plain))
+    kind = next((kind for name, kind in _TASKS.items() if name in hparams), None)
+    dense = kind in _DENSE if kind else _MIXTURE not in tensors
     spec = content.get("face_spec")
     return DenseCheckpoint(
-        kind=next((kind for name, kind in _TASKS.items() if name in hparams), None),
-        config=config,
+        kind=kind,
+        config=DenseConfig.from_dict(plain) if dense else _global_config(plain, tensors),
         state=tensors,
         unknown=(),
         face_spec=FaceSpec.from_dict(spec) if spec else None,
         inferred=False,
     )
+
+
+def _global_config(plain: Mapping[str, Any], state: Mapping[str, Tensor]) -> GlobalConfig:
+    """Return settings with the head that was trained, which tuning and age methods choose."""
+    config = GlobalConfig.from_dict(plain)
+    shared = state[_OUTPUTS].shape[0] != state[_BIASES].shape[0]
+    return replace(config, head="mix" if _MIXTURE in state else "linear", shared=shared)
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -169,7 +190,7 @@ def build_dense(
     """Build and load the network of a file; see ``from_checkpoint`` of the classes, which is the public way.
 
     Args:
-        kind: ``FaceParser``, ``FaceAligner`` or ``FaceAttributes``.
+        kind: ``FaceParser``, ``FaceAligner``, ``FaceAttributes``, ``FaceClassifier`` or ``FaceAge``.
         path: File, or name of known weights.
         ema: Whether the averaged weights are taken where a file holds both.
         image: Settings of ``ImageEncoderConfig`` that replace what the file says.
@@ -190,7 +211,7 @@ def build_dense(
     if taps is not None:
         config.taps = tuple(taps)
     network: Any = kind(config, checkpoint.num_outputs)
-    if made_for != "attributes" and "head.fuse.conv.weight" not in checkpoint.state:
+    if made_for in _DENSE and "head.fuse.conv.weight" not in checkpoint.state:
         network.set_tuning("linear")
     report = _load(network, checkpoint.state, path)
     if report.missing:
@@ -203,7 +224,13 @@ def build_dense(
     return cast(Network, network.eval())
 
 
-_CLASSES = {"parsing": "FaceParser", "alignment": "FaceAligner", "attributes": "FaceAttributes"}
+_CLASSES = {
+    "parsing": "FaceParser",
+    "alignment": "FaceAligner",
+    "attributes": "FaceAttributes",
+    "classification": "FaceClassifier",
+    "age": "FaceAge",
+}
 
 
 def _load(network: HasEncoder, state: Mapping[str, Tensor], path: str | Path) -> LoadReport:

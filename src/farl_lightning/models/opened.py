@@ -58,6 +58,8 @@ def open_dense(
     kind = kind or found.kind
     if kind is None:
         raise CheckpointError(f"'{path}' does not say what its network answers; give kind: {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise CheckpointError(f"'{path}' holds a network for {kind}; predictors answer {', '.join(KINDS)} so far")
     spec = spec or found.face_spec
     if spec is None:
         raise CheckpointError(

@@ -31,7 +31,7 @@ class AttributeHead(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-5) for _ in range(3 * num_taps))
         self.weights = nn.Parameter(torch.ones(1, 3 * num_taps, 1))
         self.dropout = nn.Dropout(dropout)
-        self.classify = nn.Linear(width, num_attributes)
+        self.classify: nn.Module = nn.Linear(width, num_attributes)
 
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
         """Make logits.

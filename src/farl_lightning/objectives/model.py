@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -47,6 +47,9 @@ class PretrainModel(nn.Module):
         ConfigError: If there is no objective, a name cannot be used, or an objective needs what ``clip`` lacks.
     """
 
+    forward_methods: ClassVar[tuple[str, ...]] = ("encode",)
+    """Methods besides ``forward`` that run parts of the network; sharding gathers parameters for them, too."""
+
     def __init__(self, clip: FaceCLIP, objectives: Mapping[str, Objective], spec: FaceSpec | None = None) -> None:
         super().__init__()
         if not objectives:
@@ -85,6 +88,17 @@ class PretrainModel(nn.Module):
         for objective in self._items().values():
             if objective.needs_fit:
                 objective.fit(images)
+
+    def encode(self, images: Tensor | None = None, text: Tensor | None = None, **options: Any) -> FaceCLIPOutput:
+        """Run the network alone, without objectives; sharded, this is the way to it.
+
+        Args:
+            images: (B, 3, H, W), normalised, or None.
+            text: (T, L) int64 token ids, or None.
+            **options: See :meth:`FaceCLIP.forward <farl_lightning.models.face_clip.FaceCLIP.forward>`.
+        """
+        outputs: FaceCLIPOutput = self.clip(images, text, **options)
+        return outputs
 
     def forward(self, batch: PretrainBatch, also: Collection[str] = ()) -> PretrainResult:
         """Run what the objectives need once, and sum their weighted losses.

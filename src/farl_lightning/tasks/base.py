@@ -134,6 +134,22 @@ class BaseTask(Configurable, L.LightningModule):
         self._step(batch, batch_idx, "test")
 
     @override
+    def configure_model(self) -> None:
+        """Shard :attr:`model` over processes, once, where the strategy has a mesh of them (``ModelParallelStrategy``).
+
+        Weights to start from are loaded first, while every tensor is whole.
+        """
+        if self.device_mesh is None:
+            return
+        from farl_lightning.tasks.sharding import shard  # FSDP takes long to import
+
+        self.initialise()
+        shard(self.model, self.device_mesh, str(self.trainer.precision))
+
+    def initialise(self) -> None:
+        """Load the weights that a run starts from, where a task has such a setting; nothing by default."""
+
+    @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser over :attr:`model` and its schedule, stepped with every optimiser step.
 

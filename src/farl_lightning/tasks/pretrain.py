@@ -120,23 +120,23 @@ class PretrainTask(BaseTask):
     def on_fit_start(self) -> None:
         """Load weights, then fit the targets that need it; a run that goes on from a checkpoint has both."""
         super().on_fit_start()
-        self._initialise()
+        self.initialise()
         self._fit_targets()
 
     @override
     def on_validation_start(self) -> None:
         """Load weights, when validation is all there is."""
-        self._initialise()
+        self.initialise()
 
     @override
     def on_test_start(self) -> None:
         """Load weights, unless a checkpoint has been loaded."""
-        self._initialise()
+        self.initialise()
 
     @override
     def on_predict_start(self) -> None:
         """Load weights, unless a checkpoint has been loaded."""
-        self._initialise()
+        self.initialise()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -144,7 +144,8 @@ class PretrainTask(BaseTask):
         super().on_load_checkpoint(checkpoint)
         self._untouched = False
 
-    def _initialise(self) -> None:
+    @override
+    def initialise(self) -> None:
         """Load ``weights`` once, into networks that nothing has changed yet."""
         if self.weights is not None and self._untouched:
             heads = [objective.head for objective in masked_image_objectives(self.model).values()]
@@ -166,8 +167,9 @@ class PretrainTask(BaseTask):
         if self.global_rank == 0:
             self.model.fit(datamodule.fit_images(self.fit_images))
         for objective in needing:
-            state = {name: value.cpu() for name, value in objective.state_dict().items()}
-            objective.load_state_dict(self.trainer.strategy.broadcast(state))
+            # buffers alone: parameters may be sharded by now, and are not what a target learns
+            state = {name: value.cpu() for name, value in objective.named_buffers()}
+            objective.load_state_dict(self.trainer.strategy.broadcast(state), strict=False)
 
     @override
     def forward(self, images: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -183,7 +185,7 @@ class PretrainTask(BaseTask):
         Raises:
             ConfigError: If captions come without a text tower.
         """
-        outputs = self.model.clip(images, text)
+        outputs = self.model.encode(images, text)
         texts = None if text is None else F.normalize(outputs.text_features.float(), dim=-1)
         return F.normalize(outputs.image_features.float(), dim=-1), texts
 
@@ -285,7 +287,7 @@ class PretrainTask(BaseTask):
         if objective is None or "patch_mask" not in batch:
             return None
         images, mask, target = batch["image"], batch["patch_mask"], objective.target
-        outputs = self.model.clip(images, patch_mask=mask, need_feature=False)
+        outputs = self.model.encode(images, patch_mask=mask, need_feature=False)
         guesses = objective.head(outputs.masked_tokens, mask)
         filled = target(images)
         filled[mask] = (guesses.argmax(-1) if target.is_discrete else guesses).to(filled.dtype)

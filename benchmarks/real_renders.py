@@ -55,7 +55,8 @@ class Settings:
         size: Side of crop and network input in pixels; scores are those of the renders' own pixels all the same.
         batch_size: Crops per step.
         channels: Channels of the head.
-        lr: Learning rate of all layers.
+        lr: Learning rate of neck and head.
+        encoder_lr: Learning rate of the encoder.
         dice: Weight of the Dice loss beside the cross-entropy of parsing; it counts small parts as much as large ones.
         ema: Decay of the weight average.
         overlays: Pictures per task that are drawn.
@@ -65,15 +66,16 @@ class Settings:
     size: int = 128
     batch_size: int = 8
     channels: int = 32
-    lr: float = 1e-3
-    dice: float = 0.0
+    lr: float = 4e-3
+    encoder_lr: float = 6e-4
+    dice: float = 1.0
     ema: float = 0.95
     overlays: int = 12
 
 
 FULL = Settings()
 SHORT = Settings(steps=2, size=64, batch_size=4, channels=16, overlays=1)
-OVERFIT = Settings(steps=400, size=192, batch_size=4, channels=32, lr=3e-3, dice=1.0, ema=0.9, overlays=8)
+OVERFIT = Settings(steps=700, size=448, batch_size=4, channels=32, lr=8e-3, encoder_lr=1.2e-3, ema=0.9, overlays=8)
 SHORT_OVERFIT = dataclasses.replace(SHORT, steps=8)
 
 
@@ -200,7 +202,8 @@ def build_task(kind: str, settings: Settings, start: Start) -> ParsingTask | Ali
     torch.manual_seed(0)
     image = dataclasses.replace(start.image, image_size=settings.size)
     network = DenseConfig(image=image, channels=settings.channels, dropout=0.0)
-    optim = OptimConfig(lr=settings.lr, weight_decay=0.01, warmup_ratio=0.1)
+    groups = {"encoder": settings.encoder_lr}
+    optim = OptimConfig(lr=settings.lr, group_lrs=groups, weight_decay=0.01, warmup_ratio=0.1)
     if kind == "parsing":
         return ParsingTask(network, weights=start.weights, loss=ParsingLoss(dice=settings.dice), optim=optim)
     # the eyes of a face in profile almost meet: errors as shares of the face's box stand beside those by the eyes

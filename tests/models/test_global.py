@@ -50,16 +50,17 @@ def test_shared_weights_differ_in_their_biases_alone():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="head 'linaer' is not known. Did you mean 'linear'"):
+    with pytest.raises(ConfigError, match=r"head 'linaer' is not known. Did you mean 'linear'"):
         GlobalConfig(head="linaer")
-    with pytest.raises(ConfigError, match="head pool 'avrage' is not known. Did you mean 'average'"):
+    with pytest.raises(ConfigError, match=r"head pool 'avrage' is not known. Did you mean 'average'"):
         FaceAttributes(dataclasses.replace(LINEAR, pool="avrage"), 2)
 
 
 @pytest.mark.parametrize("config", [TINY, LINEAR, dataclasses.replace(TINY, shared=True)])
 def test_a_frozen_encoder_stores_nothing_and_stays_in_evaluation_mode(config):
     network = FaceClassifier(config, 3).set_tuning("frozen").train()
-    assert network.head.training and not network.encoder.training
+    assert network.head.training
+    assert not network.encoder.training
     network(torch.randn(2, 3, 64, 64)).sum().backward()
     assert {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None} == {"head"}
 

@@ -2,7 +2,8 @@
 
 from farl_lightning.tasks.alignment import AlignmentTask
 from farl_lightning.tasks.base import BaseTask, MetricReference
-from farl_lightning.tasks.dense import DenseTask, PaperResult
+from farl_lightning.tasks.dense import DenseTask
+from farl_lightning.tasks.downstream import DownstreamTask, PaperResult
 from farl_lightning.tasks.optim import OptimConfig
 from farl_lightning.tasks.parsing import ParsingTask
 from farl_lightning.tasks.pretrain import PretrainTask
@@ -11,6 +12,7 @@ __all__ = [
     "AlignmentTask",
     "BaseTask",
     "DenseTask",
+    "DownstreamTask",
     "MetricReference",
     "OptimConfig",
     "PaperResult",

@@ -31,7 +31,7 @@ class AlignmentTask(DenseTask):
         num_landmarks: Number of landmarks; None takes those of the data.
         weights: File, or name of known weights, to start from: a pretrained encoder or a whole network.
         tuning: What is trained: ``"finetune"``, ``"frozen"``, ``"linear"`` or ``"lora"``, see
-            :class:`~farl_lightning.tasks.dense.DenseTask`.
+            :class:`~farl_lightning.tasks.downstream.DownstreamTask`.
         lora_rank: Rank of the adapters.
         loss: Point and heatmap losses; None is FaRL's pair, each of weight 1.
         normalizer: What errors are divided by in ``nme``: ``"inter_ocular"`` (300-W, WFLW), ``"inter_pupil"``,

@@ -32,7 +32,7 @@ class ParsingTask(DenseTask):
         num_classes: Number of classes; None takes those of the data.
         weights: File, or name of known weights, to start from: a pretrained encoder or a whole parser.
         tuning: What is trained: ``"finetune"``, ``"frozen"``, ``"linear"`` or ``"lora"``, see
-            :class:`~farl_lightning.tasks.dense.DenseTask`.
+            :class:`~farl_lightning.tasks.downstream.DownstreamTask`.
         lora_rank: Rank of the adapters.
         loss: Cross-entropy per pixel, with options; None is FaRL's, without any.
         boundary: Whether the test also reports F1 near the borders between classes.

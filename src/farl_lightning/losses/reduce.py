@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
+
+
+class LabelLoss(NamedTuple):
+    """Losses of labels, of which some are unknown."""
+
+    values: Tensor
+    """(B,) per face or (B, A) per face and label, float32 at least; finite also where nothing is known."""
+    known: Tensor
+    """The same shape, bool: which of them count."""
+    parts: dict[str, Tensor] = {}  # noqa: RUF012 - never changed
+    """What ``values`` are the sum of, without weights and gradient, by name; empty when they are one thing."""
+
+
+def mean_known(values: Tensor, known: Tensor) -> Tensor:
+    """Average over the labels that are known to this process.
+
+    Args:
+        values: Losses of any shape.
+        known: Bool of the same shape.
+
+    Returns:
+        Scalar; 0 if none is known.
+    """
+    return values.where(known, values.new_zeros(())).sum() / known.sum().clamp(min=1)
 
 
 def mean_over_points(values: Tensor, counted: Tensor | None = None) -> Tensor:

@@ -46,6 +46,20 @@ def test_sigmoid_form_owns_a_bias():
     assert not list(Contrastive().parameters())
 
 
+@pytest.mark.parametrize("form", ["clip", "siglip"])
+def test_chunks_change_nothing(form):
+    found = []
+    for chunk_rows in (None, 4):
+        objective, outputs = Contrastive(form=form, init_bias=-4.0, chunk_rows=chunk_rows).double(), _outputs()
+        leaves = [x.detach().double().requires_grad_() for x in (outputs.image_features, outputs.text_features)]
+        scale = outputs.logit_scale.detach().double().requires_grad_()
+        result = objective(FaceCLIPOutput(*leaves, None, None, None, (), scale), {})
+        result.loss.backward()
+        grads = [x.grad for x in (*leaves, scale, *objective.parameters())]
+        found.append([result.loss.detach(), result.logs["accuracy"], *grads])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize(("log_scale", "expected"), [(9.0, 100.0), (-3.0, 1.0), (math.log(50), 50.0)])
 def test_scale_is_clamped(log_scale, expected):
     assert Contrastive()(_outputs(log_scale), {}).logs["logit_scale"].item() == pytest.approx(expected, rel=1e-5)
@@ -78,6 +92,7 @@ def test_training_at_the_limit_stays_there():
     [
         ({"form": "siglipp"}, "Did you mean 'siglip'"),
         ({"max_scale": 0.5}, "max_scale=0.5"),
+        ({"chunk_rows": 0}, "chunk_rows=0 must be 1 or more"),
         ({"weight": -1.0}, "weight -1.0"),
     ],
 )
@@ -89,5 +104,5 @@ def test_mistakes_are_explained(settings, message):
 def test_settings_are_kept_as_plain_data():
     assert Contrastive(0.5, form="siglip").to_config() == {
         "class_path": "farl_lightning.objectives.contrastive.Contrastive",
-        "init_args": {"weight": 0.5, "form": "siglip", "max_scale": 100.0, "init_bias": -10.0},
+        "init_args": {"weight": 0.5, "form": "siglip", "max_scale": 100.0, "init_bias": -10.0, "chunk_rows": None},
     }

@@ -5,6 +5,7 @@ A process group that is not initialised means one process; nothing here starts o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,38 @@ def global_sum(x: Tensor) -> Tensor:
     return total
 
 
+def global_mean(total: Tensor, count: int | Tensor) -> Tensor:
+    """Share out a mean over all processes, so that the mean of the shares is the mean over everything.
+
+    DDP and FSDP average gradients over processes, and logged values are averaged the same way. A mean over what this
+    process holds would give a process with few items as much weight as one with many.
+
+    Args:
+        total: Sum over the items of this process, floating, any shape; gradients flow through it.
+        count: Number of those items; may be 0, and may differ between processes.
+
+    Returns:
+        ``total`` times the number of processes, over the count of all of them (1 where there is nothing at all).
+        Every process has to call it.
+    """
+    if not isinstance(count, Tensor):
+        count = torch.full((), count, dtype=torch.int64, device=total.device)
+    return total * world_size() / global_sum(count).clamp(min=1)
+
+
+def row_counts(x: Tensor) -> tuple[int, ...]:
+    """Tell how many rows each process holds, in the order of ranks. On a GPU this waits for the device.
+
+    Args:
+        x: (n, ...); only n and the device are read.
+    """
+    if world_size() == 1:
+        return (x.shape[0],)
+    own = torch.zeros(world_size(), dtype=torch.int64, device=x.device)
+    own[rank()] = x.shape[0]
+    return tuple(global_sum(own).tolist())
+
+
 def all_gather_cat(x: Tensor) -> Tensor:
     """Concatenate the rows of all processes in the order of their ranks, without gradient.
 
@@ -47,18 +80,10 @@ def all_gather_cat(x: Tensor) -> Tensor:
         (sum of n, ...); ``x`` itself, detached, on a single process.
     """
     x = x.detach()
-    if world_size() == 1:
-        return x
-    own = torch.zeros(world_size(), dtype=torch.int64, device=x.device)
-    own[rank()] = x.shape[0]
-    counts = global_sum(own).tolist()
-    padded = x.new_zeros(max(counts), *x.shape[1:])
-    padded[: x.shape[0]] = x
-    chunks = torch.split(_gather_rows(padded), max(counts)) if max(counts) else [padded]
-    return torch.cat([chunk[:count] for chunk, count in zip(chunks, counts, strict=False)])
+    return x if world_size() == 1 else _gather_rows(x, row_counts(x))
 
 
-def all_gather_with_grad(x: Tensor) -> Tensor:
+def all_gather_with_grad(x: Tensor, counts: Sequence[int] | None = None) -> Tensor:
     """Concatenate the rows of all processes in the order of their ranks; gradients flow back to their owners.
 
     The backward pass adds up what every process asks for and hands each its own rows. With losses that are averaged
@@ -66,14 +91,15 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
     whole batch.
 
     Args:
-        x: (b, ...) of a floating dtype, the same shape on every process.
+        x: (n, ...) of a floating dtype; n may differ between processes and may be 0, the rest may not.
+        counts: What :func:`row_counts` says of ``x``, where it is known already.
 
     Returns:
-        (world size * b, ...); ``x`` itself on a single process.
+        (sum of n, ...); ``x`` itself on a single process.
     """
     if world_size() == 1:
         return x
-    gathered: Tensor = _AllGather.apply(x)
+    gathered: Tensor = _AllGather.apply(x, row_counts(x) if counts is None else tuple(counts))
     return gathered
 
 
@@ -81,28 +107,37 @@ class _AllGather(torch.autograd.Function):
     """Gather rows forward; sum over processes and keep the own rows backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, counts: tuple[int, ...]) -> Tensor:
         """Return the rows of every process."""
-        ctx.rows = x.shape[0]
-        return _gather_rows(x)
+        ctx.counts = counts
+        return _gather_rows(x, counts)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """Return the summed gradient of the own rows."""
-        return _sum_and_keep_own(grads[0].contiguous(), ctx.rows)
+        return _sum_and_keep_own(grads[0].contiguous(), ctx.counts), None
 
 
-def _gather_rows(x: Tensor) -> Tensor:
-    """Gather equal shapes from all processes along the first axis."""
-    gathered = x.new_empty(world_size() * x.shape[0], *x.shape[1:])
-    dist.all_gather_into_tensor(gathered, x.contiguous())
-    return gathered
+def _gather_rows(x: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """Gather the rows of all processes; collectives move equal shapes, so short ones are padded on the way."""
+    longest = max(counts)
+    if x.shape[0] < longest:
+        x = torch.cat([x, x.new_zeros(longest - x.shape[0], *x.shape[1:])])
+    gathered = x.new_empty(world_size() * longest, *x.shape[1:])
+    if longest:
+        dist.all_gather_into_tensor(gathered, x.contiguous())
+    if min(counts) == longest:
+        return gathered
+    parts = torch.split(gathered, longest)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
-def _sum_and_keep_own(grad: Tensor, rows: int) -> Tensor:
+def _sum_and_keep_own(grad: Tensor, counts: tuple[int, ...]) -> Tensor:
     """Sum a gathered gradient over processes and return the rows of this one."""
-    if f"{grad.device.type}:nccl" in dist.get_backend_config():  # moves 1/W of what an all-reduce would
+    first, rows = sum(counts[: rank()]), counts[rank()]
+    even = min(counts) == max(counts) > 0
+    if even and f"{grad.device.type}:nccl" in dist.get_backend_config():  # moves 1/W of what an all-reduce would
         own = grad.new_empty(rows, *grad.shape[1:])
         dist.reduce_scatter_tensor(own, grad)
         return own
-    return global_sum(grad)[rank() * rows : (rank() + 1) * rows]
+    return global_sum(grad)[first : first + rows]

@@ -7,11 +7,10 @@ them in every step, also one without a masked patch.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl_lightning.functional.distributed import global_sum, world_size
+from farl_lightning.functional.distributed import global_mean
 from farl_lightning.functional.precision import at_least_float32
 
 
@@ -26,7 +25,7 @@ def masked_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
         The scalar loss, float32 at least; its mean over processes is the mean over all masked patches.
     """
     losses = F.cross_entropy(at_least_float32(logits), targets, reduction="sum")
-    return _global_mean(losses, len(logits))
+    return global_mean(losses, len(logits))
 
 
 def masked_pixel_loss(prediction: Tensor, targets: Tensor) -> Tensor:
@@ -40,10 +39,4 @@ def masked_pixel_loss(prediction: Tensor, targets: Tensor) -> Tensor:
         The scalar loss, float32 at least; its mean over processes is the mean over all masked patches.
     """
     errors = (at_least_float32(prediction) - targets).square().mean(dim=1).sum()
-    return _global_mean(errors, len(prediction))
-
-
-def _global_mean(total: Tensor, count: int) -> Tensor:
-    """Divide a sum of this process by the mean count of all processes."""
-    counts = global_sum(torch.full((), count, dtype=torch.int64, device=total.device))
-    return total * world_size() / counts.clamp(min=1)
+    return global_mean(errors, len(prediction))

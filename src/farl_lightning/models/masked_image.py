@@ -93,6 +93,6 @@ def masked_positions(patch_mask: Tensor) -> tuple[Tensor, Tensor]:
         picture has fewer.
     """
     counts = patch_mask.sum(1)
-    longest = max(int(counts.max()), 1)
+    longest = max(int(counts.max()), 1) if len(counts) else 1  # a process may be left without a picture
     at = torch.sort(patch_mask, dim=1, descending=True, stable=True).indices[:, :longest]
     return at, torch.arange(longest, device=at.device) < counts.unsqueeze(1)

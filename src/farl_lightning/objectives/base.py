@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from farl_lightning.errors import ConfigError
@@ -22,7 +23,8 @@ class ObjectiveResult(NamedTuple):
 
     Attributes:
         loss: Scalar, not yet weighted. Its mean over processes is the loss of the joint batch.
-        logs: Detached scalars worth watching, by metric name.
+        logs: Detached scalars worth watching, by metric name; their means over processes are logged
+            (:func:`~farl_lightning.functional.distributed.global_mean` makes such shares of a mean over all processes).
         details: Detached tensors for metrics and pictures.
     """
 
@@ -42,6 +44,9 @@ class Objective(nn.Module, Configurable):
 
     Attributes:
         needs: What :meth:`forward` reads of the network's output; any of ``NEEDS``.
+        per_sample: Whether the loss is a mean of terms that belong to single samples, so that a batch may be taken in
+            parts (``PretrainTask(accumulate_contrastive=...)``). False, which is right for everything, compares
+            samples: then the loss sees the outputs of the whole batch at once.
 
     Raises:
         ConfigError: If the weight is negative.
@@ -58,6 +63,7 @@ class Objective(nn.Module, Configurable):
     """
 
     needs: frozenset[str] = frozenset()
+    per_sample: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -87,6 +93,17 @@ class Objective(nn.Module, Configurable):
         Args:
             images: (M, 3, H, W) float, normalised.
         """
+
+    def count(self, batch: PretrainBatch) -> Tensor:
+        """Return the number of terms of which the loss is the mean; read where ``per_sample`` is True.
+
+        Args:
+            batch: A batch, or a part of one, of this process.
+
+        Returns:
+            A scalar int64 tensor on the batch's device: the samples, unless a subclass says otherwise.
+        """
+        return torch.full((), len(batch["image"]), dtype=torch.int64, device=batch["image"].device)
 
     def forward(self, outputs: FaceCLIPOutput, batch: PretrainBatch) -> ObjectiveResult:
         """Compute the loss.

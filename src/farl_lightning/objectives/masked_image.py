@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.distributed import global_mean
 from farl_lightning.losses.masked_image import masked_pixel_loss, masked_token_loss
 from farl_lightning.models.image_tokenizer import ImageTarget, KMeansTokens
 from farl_lightning.models.masked_image import MaskedImageHead
@@ -33,6 +34,7 @@ class MaskedImage(Objective):
     """
 
     needs = frozenset({"masked"})
+    per_sample = True
     head: MaskedImageHead
 
     def __init__(self, weight: float = 1.0, target: ImageTarget | None = None, depth: int = 1) -> None:
@@ -62,12 +64,20 @@ class MaskedImage(Objective):
         """
         self.target.fit(images.to(self.head.head.weight.device))
 
+    def count(self, batch: PretrainBatch) -> Tensor:
+        """Return the number of masked patches.
+
+        Args:
+            batch: With ``patch_mask``.
+        """
+        return batch["patch_mask"].sum()
+
     def forward(self, outputs: FaceCLIPOutput, batch: PretrainBatch) -> ObjectiveResult:
         """Return the mean loss over all masked patches of all processes.
 
         Returns:
-            For a discrete target ``logs`` has the accuracy on this process. ``details`` has ``predictions``, ids (M,)
-            or values (M, P) of the M masked patches, and ``targets``, (B, N) or (B, N, P), of all patches.
+            For a discrete target ``logs`` has the accuracy over the same patches. ``details`` has ``predictions``, ids
+            (M,) or values (M, P) of the M masked patches, and ``targets``, (B, N) or (B, N, P), of all patches.
 
         Raises:
             ConfigError: If the target has not been fitted.
@@ -82,7 +92,7 @@ class MaskedImage(Objective):
             details = {"predictions": prediction.detach(), "targets": targets}
             return ObjectiveResult(masked_pixel_loss(prediction, wanted), {}, details)
         guesses = prediction.detach().argmax(-1)
-        accuracy = (guesses == wanted).sum() / max(1, len(wanted))
+        accuracy = global_mean((guesses == wanted).sum().float(), len(wanted))
         details = {"predictions": guesses, "targets": targets}
         return ObjectiveResult(masked_token_loss(prediction, wanted), {"accuracy": accuracy}, details)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.models.face_clip import FaceCLIP, FaceCLIPOutput
 from farl_lightning.objectives.base import NEEDS, Objective, ObjectiveResult
 from farl_lightning.types import FaceSpec, PretrainBatch
+
+T = TypeVar("T")
 
 
 class PretrainResult(NamedTuple):
@@ -47,7 +49,7 @@ class PretrainModel(nn.Module):
         ConfigError: If there is no objective, a name cannot be used, or an objective needs what ``clip`` lacks.
     """
 
-    forward_methods: ClassVar[tuple[str, ...]] = ("encode",)
+    forward_methods: ClassVar[tuple[str, ...]] = ("encode", "inside")
     """Methods besides ``forward`` that run parts of the network; sharding gathers parameters for them, too."""
 
     def __init__(self, clip: FaceCLIP, objectives: Mapping[str, Objective], spec: FaceSpec | None = None) -> None:
@@ -110,13 +112,42 @@ class PretrainModel(nn.Module):
         Raises:
             ConfigError: If the batch lacks something; the message says which setting of the data brings it.
         """
-        outputs = self._encode(batch, self.needs.union(also))
+        outputs = self.run_passes(batch, self.needs.union(also))
         results = {name: objective(outputs, batch) for name, objective in self._items().items()}
-        weighted = [objective.weight * results[name].loss for name, objective in self._items().items()]
-        return PretrainResult(sum(weighted[1:], weighted[0]), results, outputs)
+        return PretrainResult(self.weighted_loss(results), results, outputs)
 
-    def _encode(self, batch: PretrainBatch, needs: frozenset[str]) -> FaceCLIPOutput:
-        """Call the network for exactly what is needed."""
+    def inside(self, step: Callable[[PretrainModel, PretrainBatch], T], batch: PretrainBatch) -> T:
+        """Call a function of this model and a batch as if it were ``forward``, where sharding has gathered parameters.
+
+        Args:
+            step: Is called with the model and the batch; may call :meth:`run_passes` and the objectives.
+            batch: A batch, or a part of one.
+        """
+        return step(self, batch)
+
+    def objective(self, name: str) -> Objective:
+        """Return the objective of this name."""
+        return cast(Objective, self.objectives[name])
+
+    def weighted_loss(self, results: Mapping[str, ObjectiveResult]) -> Tensor:
+        """Add up the losses of all objectives, each times its weight.
+
+        Args:
+            results: One per objective.
+        """
+        weighted = [objective.weight * results[name].loss for name, objective in self._items().items()]
+        return sum(weighted[1:], weighted[0])
+
+    def run_passes(self, batch: PretrainBatch, needs: frozenset[str]) -> FaceCLIPOutput:
+        """Call the network for exactly what is needed; only within :meth:`forward` or :meth:`inside`.
+
+        Args:
+            batch: ``image``, and ``text`` and ``patch_mask`` where needed.
+            needs: Any of ``objectives.base.NEEDS``.
+
+        Raises:
+            ConfigError: If the batch lacks something.
+        """
         self._check_batch(batch, needs)
         reads_images = needs & {"image", "masked", "tokens"}
         outputs: FaceCLIPOutput = self.clip(

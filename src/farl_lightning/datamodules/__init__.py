@@ -12,6 +12,7 @@ _PUBLIC: dict[str, str] = {
     "DenseDataModule": "farl_lightning.datamodules.faces",
     "FaceDataModule": "farl_lightning.datamodules.faces",
     "FaceSyntheticsDataModule": "farl_lightning.datamodules.parsing",
+    "GlobalFaceDataModule": "farl_lightning.datamodules.global_faces",
     "IBug300WDataModule": "farl_lightning.datamodules.alignment",
     "IBugMaskDataModule": "farl_lightning.datamodules.parsing",
     "LaPaDataModule": "farl_lightning.datamodules.parsing",
@@ -21,6 +22,7 @@ _PUBLIC: dict[str, str] = {
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules.synthetic_dense",
     "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",
     "SyntheticParsingDataModule": "farl_lightning.datamodules.synthetic_dense",
+    "TableDataModule": "farl_lightning.datamodules.table",
     "WFLWDataModule": "farl_lightning.datamodules.alignment",
 }
 

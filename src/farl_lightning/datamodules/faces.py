@@ -1,4 +1,4 @@
-"""Faces with masks or landmarks: splits of datasets, joined with a transform, to loaders."""
+"""Faces with labels: splits of datasets, joined with a transform, to loaders."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ class FaceDataModule(DenseDataModule):
             prefetch_factor,
             pin_memory,
         )
-        if val_fraction is not None and "val" in self.official:
+        if val_fraction is not None and "val" in self.official_splits():
             name = type(self).__name__
             raise ConfigError(
                 f"val_fraction is {val_fraction}, but {name} has an official validation split; leave it out"
@@ -307,15 +307,19 @@ class FaceDataModule(DenseDataModule):
         self.root, self.split_seed = root, split_seed
         self.val_fraction = 0.1 if val_fraction is None else val_fraction
 
+    def official_splits(self) -> tuple[str, ...]:
+        """Return the splits that need no draw."""
+        return self.official
+
     @property
     def held_out(self) -> dict[str, float]:
         """Shares of the official training set that are held out, by split."""
         shares = {"test": self.test_fraction, "val": self.val_fraction}
-        return {split: share for split, share in shares.items() if split not in self.official and share > 0}
+        return {split: share for split, share in shares.items() if split not in self.official_splits() and share > 0}
 
     def _find(self, split: str) -> FaceDataset | None:
         """Open an official split, or the part of training that stands for it."""
-        if split in self.official and (split != "train" or not self.held_out):
+        if split in self.official_splits() and (split != "train" or not self.held_out):
             return self.open_split(split)
         return self._parts.get(split)
 

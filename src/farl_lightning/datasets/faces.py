@@ -124,7 +124,11 @@ class FaceDataset(Dataset[FaceRecord]):
                     folders[path.parent] = file_names(path.parent)
                 if path.name not in folders[path.parent]:
                     found.append(f"{key}: {path} is missing")
-        return [*found, self.source.how_to_get()] if found else []
+        return [*found, *self.how_to_get()] if found else []
+
+    def how_to_get(self) -> list[str]:
+        """Say where the dataset comes from; what :meth:`verify` ends with."""
+        return [self.source.how_to_get()]
 
 
 class FaceSubset(FaceDataset):

@@ -163,3 +163,25 @@ def alignment_recipe(**changes: Any) -> DenseTransformConfig:
         "blur": 0.01,
     }
     return DenseTransformConfig(**{**recipe, **changes})
+
+
+def global_recipe(**changes: Any) -> DenseTransformConfig:
+    """Return a plain recipe for labels of the whole face: all of the picture, mirrored, moved and recoloured a little.
+
+    Args:
+        changes: Fields that differ.
+    """
+    recipe: dict[str, Any] = {
+        "size": 224,
+        "crop": "none",
+        "antialias": True,
+        "shift": 0.02,
+        "rotation": 0.087,
+        "zoom": 0.05,
+        "horizontal_flip": 0.5,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+        "gray": 0.05,
+    }
+    return DenseTransformConfig(**{**recipe, **changes})

@@ -1,5 +1,6 @@
 """Callbacks: weight averaging, pictures, results, features, dropped samples, speed."""
 
+from farl_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from farl_lightning.callbacks.dense_panels import DensePanels
 from farl_lightning.callbacks.drop_counter import DropCounter
 from farl_lightning.callbacks.ema import EMA
@@ -12,6 +13,7 @@ from farl_lightning.callbacks.training_monitor import TrainingMonitor
 
 __all__ = [
     "EMA",
+    "AtomicCheckpointIO",
     "DensePanels",
     "DropCounter",
     "FeatureWriter",

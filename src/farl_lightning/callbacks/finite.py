@@ -143,7 +143,7 @@ class FiniteGuard(L.Callback):
 def _gradient_norm(module: torch.nn.Module) -> Tensor:
     """Return the norm of what this process holds of the gradients."""
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    local = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in gradients]  # type: ignore[operator]
+    local = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in gradients]
     return torch.nn.utils.get_total_norm(local)
 
 

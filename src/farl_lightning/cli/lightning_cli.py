@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_info
 
 import farl_lightning
+from farl_lightning.callbacks.checkpoint_io import write_atomically
 from farl_lightning.callbacks.features import FeatureWriter
 from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
@@ -192,7 +193,9 @@ class FarlCLI(LightningCLI):
         if given.trainer.default_root_dir is None:
             kwargs = {"default_root_dir": self._root_folder(bool(given.trainer.fast_dev_run)), **kwargs}
         self.trainer_defaults["callbacks"] = added
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        write_atomically(trainer)
+        return trainer
 
     def _root_folder(self, trial: bool) -> str | None:
         """Return where files go that no logger has a folder for; None is the current folder."""

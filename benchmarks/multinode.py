@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
+from typing_extensions import override
 
 from benchmarks.hosts import INTERFACE, Hosts
 from benchmarks.registry import ROOT
@@ -71,11 +72,13 @@ class Recorder(L.Callback):
     def __init__(self, folder: str, pause: float = 0.0) -> None:
         self.folder, self.pause = Path(folder), pause
 
+    @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mark the beginning of a life."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(trainer, {"pid": os.getpid(), "from": trainer.ckpt_path and str(trainer.ckpt_path)})
 
+    @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -170,7 +173,14 @@ def torchrun(arguments: Sequence[str]) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a training process on a CPU."""
-    own = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"}
+    own = {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        # torchrun's agents count restarts each for itself; without a store of its own, a new attempt can read the
+        # addresses of processes that are gone
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
     return {**os.environ, **own, **more}
 
 
@@ -188,9 +198,7 @@ def run_on_one_host(folder: Path, steps: int, timeout: float = 300) -> None:
     folder.mkdir(parents=True)
     command = torchrun(["--standalone", "--nproc-per-node=2"]) + flags(folder, nodes=1, steps=steps)
     with (folder / "log0").open("w") as log:
-        subprocess.run(
-            command, cwd=folder, env=environment(), stdout=log, stderr=log, timeout=timeout, check=True
-        )
+        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, timeout=timeout, check=True)
 
 
 class Job:
@@ -253,8 +261,6 @@ class Job:
 
     def kill_worker(self, host: int) -> None:
         """Kill the training process of a host; its torchrun lives on."""
-        launcher, *workers = sorted(self.hosts.processes(host))
-        assert workers, f"host {host} runs no training process beside {launcher}"
         record = self.folder / "record" / f"rank{host}.jsonl"
         pids = [json.loads(line).get("pid") for line in record.read_text(encoding="utf-8").splitlines()]
         os.kill([pid for pid in pids if pid][-1], 9)

@@ -80,6 +80,7 @@ class Settings:
         inherited: Arguments that were given to another class before it was replaced, and where. jsonargparse keeps
             those that the new class knows too, and drops the others.
         below: What a checkpoint brought.
+        found_last: Whether ``--ckpt_path last`` was given, so that every process looked for a checkpoint itself.
     """
 
     verb: str
@@ -89,6 +90,7 @@ class Settings:
     informs: bool = False
     inherited: dict[Key, str] = dataclasses.field(default_factory=dict)
     below: dict[str, Any] = dataclasses.field(default_factory=dict)
+    found_last: bool = False
 
     def place(self, key: Key) -> str:
         """Return where a value (or the nearest thing around it) was given."""

@@ -15,7 +15,7 @@ from farl_lightning.cli.arguments import Key
 from farl_lightning.errors import CheckpointError, did_you_mean
 from farl_lightning.types import to_plain
 
-_KEYWORDS = ("best", "last", "hpc", "registry")  # Lightning finds these itself
+_KEYWORDS = ("best", "last", "hpc", "registry")  # no paths
 _INTERNAL = ("_class_path", "_instantiator", "_")
 
 
@@ -89,6 +89,19 @@ def read_run(path: str | None) -> SavedRun | None:
         _node(saved, "datamodule_hyper_parameters"),
         saved.get("face_spec"),
     )
+
+
+def can_continue(path: Path) -> bool:
+    """Whether a run can continue from a checkpoint; weights alone are no state of a run.
+
+    Args:
+        path: The checkpoint file, or the folder of a sharded one.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    file = path / "meta.pt" if path.is_dir() else path
+    return "loops" in _load(file)
 
 
 def _load(file: Path) -> dict[str, Any]:

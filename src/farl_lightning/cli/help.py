@@ -34,7 +34,8 @@ _SUMMARY = {
 }
 
 _OWN = {
-    "fit": "  --ckpt_path FILE      continue the run that wrote this checkpoint (give its config too)\n",
+    "fit": "  --ckpt_path FILE      continue the run that wrote this checkpoint (give its config too);\n"
+    "                        'last': the newest of this config's runs, or a new run when there is none\n",
     "validate": "  --ckpt_path FILE      the checkpoint; it also brings the model, and the data unless given here\n",
     "predict": "  --ckpt_path FILE      the checkpoint; it also brings the model, and the data unless given here\n"
     "  --data PhotoFolderDataModule --data.root DIR\n"

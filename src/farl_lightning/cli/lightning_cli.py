@@ -21,6 +21,7 @@ from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.cli.arguments import Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import Difference, SavedRun, differences
 from farl_lightning.cli.inspection import size_line
+from farl_lightning.cli.last import SameStart
 from farl_lightning.cli.preflight import HANDED_OVER, NO_MODEL, prepare
 from farl_lightning.cli.progress import progress_bar
 from farl_lightning.cli.schema import dotted, parameters
@@ -182,6 +183,8 @@ class FarlCLI(LightningCLI):
         given = self.config_init[self.settings.verb]
         callbacks = given.trainer.callbacks if isinstance(given.trainer.callbacks, list) else [given.trainer.callbacks]
         added: list[L.Callback] = [*progress_bar(given.trainer.enable_progress_bar, callbacks)]
+        if self.settings.found_last:
+            added.append(SameStart(given.ckpt_path and str(given.ckpt_path)))
         if self.settings.verb in ("validate", "test"):
             added += [] if any(isinstance(callback, ResultsWriter) for callback in callbacks) else [ResultsWriter()]
             given["verbose"] = False  # the table of results says it, with baselines

@@ -13,6 +13,7 @@ import lightning as L
 
 from farl_lightning.cli.arguments import Key, Problem, Settings, UsageError
 from farl_lightning.cli.checkpoint import SavedRun, read_run, same_class
+from farl_lightning.cli.last import resolve_word
 from farl_lightning.cli.schema import check_settings, parameters, resolve_class
 from farl_lightning.cli.trainer import FarlTrainer
 from farl_lightning.errors import ConfigError
@@ -38,10 +39,12 @@ def prepare(settings: Settings) -> SavedRun | None:
     Raises:
         UsageError: With everything that is wrong.
         CheckpointError: If the checkpoint is missing or cannot be read.
+        ConfigError: If ``ckpt_path`` is a word that means nothing to a new process.
     """
     import_classes()
     if settings.informs:
         return None
+    settings.found_last = resolve_word(settings)
     saved = read_run(_text(settings.tree.get("ckpt_path")))
     if saved is not None:
         _lay_below(settings, saved)

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from farl_lightning.callbacks import EMA
 from farl_lightning.functional.distributed import rank, world_size
@@ -30,16 +30,16 @@ LIMIT = timedelta(seconds=60)
 class RankedData(tiny.TinyData):
     """Every process reads its own pictures of each global batch of eight, on any number of processes."""
 
-    def _loader(self, train: bool) -> DataLoader:
+    def _loader(self, train: bool) -> StatefulDataLoader:
         own = 8 // world_size()
         pairs = tiny.Pairs(16 if train else 8, train, self.image_size)
         batches = [[*range(start + rank() * own, start + (rank() + 1) * own)] for start in range(0, len(pairs), 8)]
-        return DataLoader(pairs, batch_sampler=batches, collate_fn=collate_pretrain)
+        return StatefulDataLoader(pairs, batch_sampler=batches, collate_fn=collate_pretrain)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StatefulDataLoader:
         return self._loader(True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> StatefulDataLoader:
         return self._loader(False)
 
     test_dataloader = val_dataloader
@@ -48,13 +48,13 @@ class RankedData(tiny.TinyData):
 class RankedFaces(faces.FaceData):
     """The same for crops with masks and landmarks."""
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StatefulDataLoader:
         samples = [faces.Faces(8, source=False)[index] for index in range(rank(), 8, world_size())]
-        return DataLoader(samples, batch_size=2, collate_fn=faces.collate)
+        return StatefulDataLoader(samples, batch_size=2, collate_fn=faces.collate)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> StatefulDataLoader:
         samples = [faces.Faces(8)[index] for index in range(rank(), 8, world_size())]
-        return DataLoader(samples, batch_size=2, collate_fn=faces.collate)
+        return StatefulDataLoader(samples, batch_size=2, collate_fn=faces.collate)
 
     test_dataloader = val_dataloader
 

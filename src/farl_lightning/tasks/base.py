@@ -205,9 +205,13 @@ class BaseTask(Configurable, L.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the face specification as plain data."""
+        """Add the face specification as plain data; of what is not sharded, save what the first process has."""
         if self.spec is not None:
             checkpoint["face_spec"] = self.spec.to_dict()
+        if self.device_mesh is not None:
+            from farl_lightning.tasks.sharding import take_first
+
+            take_first(checkpoint["state_dict"], self.trainer.strategy.broadcast)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

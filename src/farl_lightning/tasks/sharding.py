@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from timm.models.eva import EvaBlock
@@ -14,6 +16,7 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
@@ -99,6 +102,20 @@ def policy(precision: str, is_block: bool) -> MixedPrecisionPolicy:
     halves = torch.bfloat16 if precision == "bf16-mixed" and is_block else None
     reduce = None if precision in ("32-true", "64-true") else torch.float32
     return MixedPrecisionPolicy(param_dtype=halves, reduce_dtype=reduce, cast_forward_inputs=False)
+
+
+def take_first(state: dict[str, Tensor], broadcast: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Replace what every process holds in whole by the first one's, in place, before processes save their shards.
+
+    Whole tensors (statistics of batch norm, a codebook) are written by any one process, not by the first.
+
+    Args:
+        state: Weights by name; all processes call this with the same names, or none has shards.
+        broadcast: Hands an object of the first process to all.
+    """
+    whole = {name: value for name, value in state.items() if not isinstance(value, DTensor)}
+    if whole and len(whole) < len(state):
+        state.update(broadcast(whole))
 
 
 def _check_mesh(mesh: DeviceMesh) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks: weight averaging, pictures, results, features, dropped samples, speed."""
+"""Callbacks: weight averaging, pictures, results, features, dropped samples, speed, safety."""
 
 from farl_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from farl_lightning.callbacks.dense_panels import DensePanels
@@ -9,6 +9,7 @@ from farl_lightning.callbacks.finite import FiniteGuard
 from farl_lightning.callbacks.image_panels import ImagePanels
 from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
+from farl_lightning.callbacks.safety_checkpoint import SafetyCheckpoint
 from farl_lightning.callbacks.training_monitor import TrainingMonitor
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "ImagePanels",
     "PredictionWriter",
     "ResultsWriter",
+    "SafetyCheckpoint",
     "TrainingMonitor",
 ]

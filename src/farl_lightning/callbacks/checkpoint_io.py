@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     A file is written under another name in the same folder, brought to the disk (``fsync``) and then renamed, so that a
     kill, a crash or a full disk leaves the checkpoint before it as it was; the half-written file of a killed run is
-    replaced by the next save. Lightning's own writer collects the file in memory first, and copies it to its place where
+    replaced by the next save. Lightning's own writer collects the file in memory, and copies it to its place where
     the temporary folder is on another file system. Reading checks the sum of every part of the file. When a checkpoint
     called ``last*`` is damaged, the newest whole one of its folder is taken instead, with a warning; any other name is
     an error that says which one to take.

@@ -119,6 +119,13 @@ def _export(rest: list[str]) -> int:
     return run(rest)
 
 
+def _plan(rest: list[str]) -> int:
+    """Compute what a run would need on GPUs that are not at hand."""
+    from farl_lightning.cli.plan import run
+
+    return run(rest)
+
+
 def _init(rest: list[str]) -> int:
     """Write a small project of one's own."""
     from farl_lightning.cli.project import write_project
@@ -134,6 +141,7 @@ _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "data": _data,
     "export": _export,
     "init": _init,
+    "plan": _plan,
     "help": _help,
     "--help": _help,
     "-h": _help,

@@ -5,7 +5,7 @@ A process group that is not initialised means one process; nothing here starts o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,20 @@ def global_mean(total: Tensor, count: int | Tensor) -> Tensor:
     if not isinstance(count, Tensor):
         count = torch.full((), count, dtype=torch.int64, device=total.device)
     return total * world_size() / global_sum(count).clamp(min=1)
+
+
+def process_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Average scalars over processes in one collective, without gradient.
+
+    Args:
+        values: Tensors of one element, under the same names on every process.
+
+    Returns:
+        The means, each without axes, in the widest dtype among them, float32 at least.
+    """
+    flat = torch.stack([value.detach().reshape(()) for value in values.values()])
+    flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    return dict(zip(values, (global_sum(flat) / world_size()).unbind(), strict=True))
 
 
 def row_counts(x: Tensor) -> tuple[int, ...]:

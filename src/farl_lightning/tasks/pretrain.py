@@ -7,16 +7,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.distributed import global_sum, process_means
 from farl_lightning.functional.patches import patchify, unpatchify
 from farl_lightning.models.checkpoint import load_weights
 from farl_lightning.models.config import FaceCLIPConfig
 from farl_lightning.models.face_clip import FaceCLIP
-from farl_lightning.objectives import Contrastive, MaskedImage, Objective, PretrainModel, PretrainResult
+from farl_lightning.objectives import (
+    Contrastive,
+    ContrastiveAccumulation,
+    MaskedImage,
+    Objective,
+    PretrainModel,
+    PretrainResult,
+)
+from farl_lightning.objectives.accumulate import take_rows
 from farl_lightning.tasks.base import BaseTask
 from farl_lightning.tasks.evaluation import PretrainEvaluation, known_prompts, masked_image_objectives
 from farl_lightning.tasks.optim import OptimConfig
@@ -45,6 +56,12 @@ class PretrainTask(BaseTask):
         grad_checkpointing: Recompute the blocks' activations in the backward pass: less memory, more time.
         compile: Compile the towers with ``torch.compile``; names in checkpoints stay the same.
         seed: Seed of the randomness inside the network.
+        accumulate_contrastive: Parts in which a batch goes through the towers. The contrast, and every gradient, is
+            that of the whole batch of ``batch_size`` pairs per process, while activations of ``batch_size`` divided by
+            this are held at a time (GradCache, https://arxiv.org/abs/2101.06983). It costs a second forward pass
+            through the towers, of the clean images and captions alone where the network has no dropout. Steps, schedule
+            and checkpoints count batches as ever, and ``Trainer(accumulate_grad_batches=...)`` may be used beside it;
+            that adds up gradients of batches which do not see each other. Under DDP processes meet once per batch.
 
     Raises:
         ConfigError: If settings do not fit together.
@@ -65,8 +82,10 @@ class PretrainTask(BaseTask):
         grad_checkpointing: bool = False,
         compile: bool = False,
         seed: int = 0,
+        accumulate_contrastive: int = 1,
     ) -> None:
         super().__init__(optim, seed)
+        self.accumulation = ContrastiveAccumulation(accumulate_contrastive)
         if fit_images < 1:
             raise ConfigError(f"fit_images is {fit_images}, it must be 1 or more")
         for name in zero_shot or ():
@@ -112,6 +131,8 @@ class PretrainTask(BaseTask):
     def setup(self, stage: str) -> None:
         """Take the face specification; compile once before the first run."""
         super().setup(stage)
+        if stage == "fit":
+            self._check_strategy()
         if self.compile_clip:
             self.model.clip.compile()  # in place: unlike torch.compile(module), it leaves names as they are
             self.compile_clip = False
@@ -186,8 +207,10 @@ class PretrainTask(BaseTask):
             ConfigError: If captions come without a text tower.
         """
         outputs = self.model.encode(images, text)
-        texts = None if text is None else F.normalize(outputs.text_features.float(), dim=-1)
-        return F.normalize(outputs.image_features.float(), dim=-1), texts
+        found = outputs.image_features, outputs.text_features
+        features, texts = (None if value is None else F.normalize(value.float(), dim=-1) for value in found)
+        assert features is not None  # noqa: S101 (for mypy)
+        return features, texts
 
     @override
     def predict_step(self, batch: PretrainBatch, batch_idx: int = 0, dataloader_idx: int = 0) -> FeatureBatch:
@@ -213,23 +236,65 @@ class PretrainTask(BaseTask):
         """Run the model and log; in evaluation also update the metrics."""
         self._check_geometry(batch)
         if stage == "train":
-            result: PretrainResult = self.model(batch)
+            if self.accumulation.parts > 1:
+                self._begin_gradients(batch_idx)
+            result = self.accumulation(self.model, batch, self._add_gradients)
             self._log_training(result, len(batch["image"]))
             return result.loss
-        result = self.model(batch, also=("image",) if self.evaluation.uses_features else ())
+        return self._evaluate(_without_repeats(batch), stage)
+
+    def _evaluate(self, batch: PretrainBatch, stage: str) -> Tensor:
+        """Update the metrics, and log the losses; batches count by the samples of all processes together."""
+        result: PretrainResult = self.model(batch, also=("image",) if self.evaluation.uses_features else ())
         self.evaluation.update(self.model, result, batch)
-        count = int(batch["valid"].sum()) if "valid" in batch else len(batch["image"])
         losses = {f"{stage}/loss": result.loss} | {f"{stage}/loss_{k}": r.loss for k, r in result.results.items()}
-        self.log_dict(losses, batch_size=count, sync_dist=True)
+        valid = batch["valid"] if "valid" in batch else torch.ones(len(batch["image"]), device=self.device)
+        if count := int(global_sum(valid.sum())):
+            self.log_dict(process_means(losses), batch_size=count, sync_dist=True)
         return result.loss
 
+    def _check_strategy(self) -> None:
+        """Refuse strategies that allow one backward pass per step."""
+        allowed = (SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
+        if self.accumulation.parts > 1 and not isinstance(self.trainer.strategy, allowed):
+            raise ConfigError(
+                f"accumulate_contrastive={self.accumulation.parts} needs several backward passes per step, which "
+                f"{type(self.trainer.strategy).__name__} does not allow; use one of "
+                f"{', '.join(strategy.__name__ for strategy in allowed)}"
+            )
+
+    def _begin_gradients(self, batch_idx: int) -> None:
+        """Zero the gradients, where Lightning would, before the first part: its own moment comes after all but one."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            for optimizer in self.trainer.optimizers:
+                optimizer.zero_grad()
+
+    @override
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Zero the gradients, unless those of the first parts of the batch are there already."""
+        if self.accumulation.parts == 1:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def _add_gradients(self, loss: Tensor) -> None:
+        """Propagate the loss of a part, scaled as Lightning scales that of the last part.
+
+        DDP does not listen yet: it waits for gradients from the end of ``training_step`` on, finds the sum of all
+        parts when the last one arrives, and averages it.
+        """
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        loss = loss / self.trainer.accumulate_grad_batches
+        with torch.autocast(self.device.type, enabled=False):
+            (loss if scaler is None else scaler.scale(loss)).backward()
+
     def _log_training(self, result: PretrainResult, count: int) -> None:
-        """Log the losses and what the objectives report."""
-        self.log("train/loss", result.loss, prog_bar=True, sync_dist=True, batch_size=count)
-        values = {f"train/loss_{name}": part.loss for name, part in result.results.items()}
+        """Log the losses and what the objectives report, of all processes together."""
+        values = {"train/loss": result.loss}
+        values |= {f"train/loss_{name}": part.loss for name, part in result.results.items()}
         for name, part in result.results.items():
             values |= {f"train/{name}_{key}": value for key, value in part.logs.items()}
-        self.log_dict(values, sync_dist=True, batch_size=count)
+        values = process_means(values)
+        self.log("train/loss", values.pop("train/loss"), prog_bar=True, batch_size=count)
+        self.log_dict(values, batch_size=count)
 
     def _check_geometry(self, batch: PretrainBatch) -> None:
         """Refuse images of another size than the encoder's, once."""
@@ -296,3 +361,14 @@ class PretrainTask(BaseTask):
             return None
         seen = patchify(images, target.patch_size)
         return unpatchify(patches.to(seen.dtype).where(mask.unsqueeze(-1), seen), target.grid)
+
+
+def _without_repeats(batch: PretrainBatch) -> PretrainBatch:
+    """Leave out the samples that pad a batch: they are no candidates, and have no loss.
+
+    Where there are only such, one stays, which no metric counts: kernels need not take empty batches.
+    """
+    valid = batch.get("valid")
+    if valid is None or bool(valid.all()):
+        return batch
+    return take_rows(batch, valid if bool(valid.any()) else slice(0, 1))

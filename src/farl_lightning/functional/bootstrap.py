@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,31 @@ def bootstrap_sign_interval(
     ends = torch.quantile((won - lost) / count, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     ends = ends.masked_fill(total == 0, torch.nan)
     return ends[0], ends[1]
+
+
+def bootstrap_mean_interval(
+    values: Tensor, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean of any numbers, one per sample.
+
+    The result depends on the order of the samples: sort them where it must not.
+
+    Args:
+        values: (n,).
+        level: Probability that the interval covers, in (0, 1).
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        Lower and upper end; nan without a sample.
+    """
+    if not len(values):
+        return math.nan, math.nan
+    values = values.detach().to("cpu", torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.stack(
+        [values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)]
+    )
+    tail = (1 - level) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

@@ -127,6 +127,8 @@ class FacePrediction(TypedDict, total=False):
     """(B, N, 2) float32 xy in source pixels."""
     confidence: Tensor
     """(B, N) float32 in [0, 1]: the highest value of each landmark's heatmap."""
+    answers: dict[str, Tensor]
+    """Answers for the whole face by name, (B,) float32: the probability of each attribute or class, or an age."""
     valid: Tensor
     """(B,) bool: False marks what does not count, as in :class:`FaceBatch`."""
 

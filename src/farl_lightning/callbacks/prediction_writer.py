@@ -166,7 +166,7 @@ def found_faces(prediction: Any, batch: Mapping[str, Any]) -> Iterator[Face]:
         prediction: A :class:`~farl_lightning.types.FacePrediction`; anything else has no faces.
         batch: Its batch; ``source_image``, ``path``, ``score``, ``box`` and ``size`` are used where they are there.
     """
-    if not isinstance(prediction, Mapping) or not {"labels", "landmarks"} & prediction.keys():
+    if not isinstance(prediction, Mapping) or not {"labels", "landmarks", "answers"} & prediction.keys():
         return
     valid = prediction.get("valid")
     for row, key in enumerate(prediction["key"]):
@@ -177,7 +177,9 @@ def found_faces(prediction: Any, batch: Mapping[str, Any]) -> Iterator[Face]:
             for name in ("labels", "landmarks", "confidence")
         }
         image = to_numpy(batch["source_image"][row]) if "source_image" in batch else None
-        yield Face(key, image=image, facts=known_facts(batch, row), **given)
+        facts = known_facts(batch, row)
+        facts |= {name: round(float(values[row]), 4) for name, values in prediction.get("answers", {}).items()}
+        yield Face(key, image=image, facts=facts, **given)
 
 
 def known_facts(batch: Mapping[str, Any], row: int) -> Row:

@@ -163,7 +163,7 @@ class DownstreamTask(BaseTask):
                 f"the network has {self.num_outputs} {self.outputs_name}, the data {count}: remove "
                 f"model.num_{self.outputs_name} (the data's number is taken), or give {count}"
             )
-        else:
+        elif self.is_built:
             self.configure_metrics()
         self.to(self.device)
 

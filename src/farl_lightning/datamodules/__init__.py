@@ -27,9 +27,11 @@ _PUBLIC: dict[str, str] = {
     "ResumableLoader": "farl_lightning.datamodules.loader",
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules.synthetic_dense",
     "SyntheticFacesDataModule": "farl_lightning.datamodules.synthetic",
+    "SyntheticGlobalDataModule": "farl_lightning.datamodules.synthetic_global",
     "SyntheticParsingDataModule": "farl_lightning.datamodules.synthetic_dense",
     "TableDataModule": "farl_lightning.datamodules.table",
     "UTKFaceDataModule": "farl_lightning.datamodules.global_sets",
+    "VerificationDataModule": "farl_lightning.datamodules.pairs",
     "WFLWDataModule": "farl_lightning.datamodules.alignment",
 }
 

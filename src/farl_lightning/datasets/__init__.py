@@ -12,6 +12,7 @@ _PUBLIC: dict[str, str] = {
     "CelebAMaskHQ": "farl_lightning.datasets.celebamask_hq",
     "DetectionTable": "farl_lightning.datasets.detections",
     "FaceDataset": "farl_lightning.datasets.faces",
+    "FacePairs": "farl_lightning.datasets.pairs",
     "FaceSubset": "farl_lightning.datasets.faces",
     "FaceSynthetics": "farl_lightning.datasets.face_synthetics",
     "FaceTable": "farl_lightning.datasets.labelled",
@@ -24,6 +25,7 @@ _PUBLIC: dict[str, str] = {
     "LaionFace": "farl_lightning.datasets.laion_face",
     "LandmarkSet": "farl_lightning.datasets.landmark_sets",
     "MORPH2": "farl_lightning.datasets.utkface",
+    "PairList": "farl_lightning.datasets.pairs",
     "PhotoFolder": "farl_lightning.datasets.photos",
     "RAFDB": "farl_lightning.datasets.rafdb",
     "ShardStream": "farl_lightning.datasets.stream",
@@ -31,7 +33,10 @@ _PUBLIC: dict[str, str] = {
     "SyntheticFaces": "farl_lightning.datasets.synthetic",
     "UTKFace": "farl_lightning.datasets.utkface",
     "WFLW": "farl_lightning.datasets.wflw",
+    "identity_faces": "farl_lightning.datasets.pairs",
     "landmark_set": "farl_lightning.datasets.landmark_sets",
+    "open_pairs": "farl_lightning.datasets.pairs",
+    "read_pairs_bin": "farl_lightning.datasets.pickled_pairs",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605  -- a list of names, made from the table above

@@ -39,7 +39,7 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        expected = _expected(error)
+        expected = _expected(error) or _lost_contact(error)
         if debug or expected is None:
             raise
         _print_error(words, expected)
@@ -112,6 +112,13 @@ def _data(rest: list[str]) -> int:
     return run(rest)
 
 
+def _consolidate(rest: list[str]) -> int:
+    """Join the shards of a checkpoint into one file."""
+    from farl_lightning.cli.consolidate import run
+
+    return run(rest)
+
+
 def _export(rest: list[str]) -> int:
     """Write a checkpoint as ONNX or as a program of torch.export."""
     from farl_lightning.cli.export import run
@@ -138,6 +145,7 @@ def _init(rest: list[str]) -> int:
 
 _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "configs": _configs,
+    "consolidate": _consolidate,
     "data": _data,
     "export": _export,
     "init": _init,
@@ -156,6 +164,15 @@ def _expected(error: BaseException | None) -> BaseException | None:
             return error
         error = error.__cause__
     return None
+
+
+def _lost_contact(error: BaseException) -> BaseException | None:
+    """Return an explanation if another process of the run is gone."""
+    if "torch" not in sys.modules:
+        return None
+    from farl_lightning.cli.contact import lost_contact
+
+    return lost_contact(error)
 
 
 def _print_error(words: list[str], error: BaseException) -> None:

@@ -19,7 +19,9 @@ with a model
 without
   configs     list the shipped configs; 'configs show NAME' prints one
   init DIR    write a small project of your own: objective, head, config, test
+  plan        memory, operations, communication, time and cost of a pretraining config on GPUs that are not at hand
   data        write-shards, check, index-detections
+  consolidate join the shards of a checkpoint (trainer/fsdp2.yaml) into one file
   export      write a checkpoint as ONNX or torch.export program, photograph in, answer in its pixels out
 
 'farl-lightning VERB --help' says more. --debug (or FARL_DEBUG=1) shows tracebacks. --version prints the version."""

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import lightning as L
 import torch
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -174,9 +175,12 @@ class BaseTask(Configurable, L.LightningModule):
         """Clip as the trainer is set; before a fused optimiser under bfloat16 autocast, too.
 
         Lightning refuses the latter, because under float16 a fused optimiser un-scales gradients after clipping.
-        Under bfloat16 there is no scale.
+        Under bfloat16 there is no scale. It also refuses norms under the classic ``FSDPStrategy``, whose root knows them.
         """
-        if self.trainer.precision != "bf16-mixed":
+        by_norm = gradient_clip_val and (gradient_clip_algorithm or "norm") == "norm"
+        if by_norm and isinstance(self.trainer.strategy, FSDPStrategy):
+            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        elif self.trainer.precision != "bf16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,17 +92,27 @@ def wrap_policy(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool
 def policy(precision: str, is_block: bool) -> MixedPrecisionPolicy:
     """Return in which precision a unit is gathered and its gradients are summed.
 
-    Under ``"bf16-mixed"`` blocks travel as bfloat16, half the bytes; autocast rules inside them as it does under DDP,
-    and the residual stream stays float32. What is small and delicate (temperature, positions, norms outside of blocks)
-    is never rounded. Gradients are always summed in float32 at least.
+    Under ``"bf16-mixed"`` the matrices of blocks travel as bfloat16, half the bytes; autocast rules inside as it does
+    under DDP, and the residual stream stays float32. What is small and delicate (temperature, positions; since torch
+    2.15 norms and biases, too) is never rounded. Gradients are always summed in float32 at least.
 
     Args:
         precision: The trainer's.
         is_block: Whether the unit is a transformer block.
     """
-    halves = torch.bfloat16 if precision == "bf16-mixed" and is_block else None
     reduce = None if precision in ("32-true", "64-true") else torch.float32
-    return MixedPrecisionPolicy(param_dtype=halves, reduce_dtype=reduce, cast_forward_inputs=False)
+    if precision != "bf16-mixed" or not is_block:
+        return MixedPrecisionPolicy(reduce_dtype=reduce, cast_forward_inputs=False)
+    options: dict[str, Any] = {"param_dtype_override_fn": _keep_vectors} if _CAN_KEEP_VECTORS else {}
+    return MixedPrecisionPolicy(torch.bfloat16, reduce, cast_forward_inputs=False, **options)
+
+
+_CAN_KEEP_VECTORS = "param_dtype_override_fn" in MixedPrecisionPolicy.__dataclass_fields__
+
+
+def _keep_vectors(parameter: nn.Parameter) -> torch.dtype | None:
+    """Return in which precision a parameter of a block travels; None is the unit's."""
+    return parameter.dtype if parameter.ndim <= 1 else None
 
 
 def take_first(state: dict[str, Tensor], broadcast: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:

@@ -14,8 +14,21 @@ from farl_lightning.transforms.dense_config import DenseTransformConfig, alignme
 from farl_lightning.types import FaceSpec
 
 
-class _DrawnSplits(DenseDataModule):
-    """Drawn faces in three splits that share neither pictures nor people."""
+class DrawnSplits(DenseDataModule):
+    """Base of datamodules of drawn faces: three splits that share neither pictures nor people.
+
+    Args:
+        labels: The labels.
+        counts: Number of pictures by split.
+        image_size: Side of the drawn pictures in pixels.
+        pictures_per_identity: Pictures of each person, in every split.
+        faces_seed: Which faces are drawn.
+        cache: Draw every picture once, before the first batch.
+        **options: For :class:`~farl_lightning.datamodules.faces.DenseDataModule`.
+
+    Raises:
+        ConfigError: If a setting cannot work.
+    """
 
     def __init__(
         self,
@@ -51,10 +64,18 @@ class _DrawnSplits(DenseDataModule):
             start=SPLITS.index(split) * people * self.pictures_per_identity,
             pictures_per_identity=self.pictures_per_identity,
         )
+        return self.label(faces)
+
+    def label(self, faces: SyntheticFaces) -> FaceDataset:
+        """Give drawn faces the labels of this datamodule.
+
+        Args:
+            faces: Those of one split.
+        """
         return DrawnFaces(faces, len(self.labels.classes), self.labels.num_landmarks, self.cache)
 
 
-class SyntheticParsingDataModule(_DrawnSplits):
+class SyntheticParsingDataModule(DrawnSplits):
     """Drawn faces with masks; validation and test show people that training never saw.
 
     Args:
@@ -124,7 +145,7 @@ class SyntheticParsingDataModule(_DrawnSplits):
         return parsing_recipe(size=self.image_size, crop="align", warp_factor=0.8)
 
 
-class SyntheticAlignmentDataModule(_DrawnSplits):
+class SyntheticAlignmentDataModule(DrawnSplits):
     """Drawn faces with landmarks; validation and test show people that training never saw.
 
     Args:

@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -19,9 +21,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
+from farl_lightning.callbacks.checkpoint_io import write_atomically
 from farl_lightning.callbacks.drop_counter import DropCounter
+from farl_lightning.callbacks.safety_checkpoint import SafetyCheckpoint
 from farl_lightning.datamodules.laion_face import LaionFaceDataModule
 from farl_lightning.datamodules.synthetic import SyntheticFacesDataModule
 from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
@@ -33,10 +37,19 @@ from farl_lightning.transforms.pretrain import PretrainTransformConfig
 
 
 class Recorder(L.Callback):
-    """Writes what every rank saw in every step, and kills the process after one of them."""
+    """Writes what every rank saw in every step; ends the run by a signal where the job says so.
 
-    def __init__(self, path: Path, kill_at: int | None) -> None:
-        self.path, self.kill_at = path, kill_at
+    ``kill_at`` is a step and how far into the next one, as a share of a step's length so far: at that moment, wherever
+    it is, the first rank kills all. ``signal`` is a step after which the last rank sends itself SIGTERM.
+    """
+
+    def __init__(self, path: Path, job: dict) -> None:
+        self.path, self.kill_at, self.signal_at = path, job.get("kill_at"), job.get("signal_at")
+        self.pids = path.with_name("pids")
+        self.began = 0.0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.began = self.began or time.monotonic()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         row = {
@@ -49,14 +62,23 @@ class Recorder(L.Callback):
         }
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        if trainer.global_step == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kill_at and trainer.is_global_zero and trainer.global_step == int(self.kill_at):
+            length = (time.monotonic() - self.began) / trainer.global_step
+            threading.Timer((self.kill_at % 1) * length, self.kill).start()
+        if self.signal_at == trainer.global_step and trainer.global_rank == trainer.world_size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill(self):
+        pids = [int(pid) for pid in self.pids.read_text().split()]
+        for pid in [*(pid for pid in pids if pid != os.getpid()), os.getpid()]:
+            os.kill(pid, signal.SIGKILL)
 
     def on_fit_end(self, trainer, pl_module):
-        weights = torch.cat([p.detach().flatten() for p in pl_module.parameters()])
+        local = [p.detach().to_local() if hasattr(p, "to_local") else p.detach() for p in pl_module.parameters()]
         counter = next(callback for callback in trainer.callbacks if isinstance(callback, DropCounter))
         with self.path.open("a") as stream:
-            end = {"weights": digest(weights), "counts": counter.counts, "samples": counter.samples}
+            weights = digest(torch.cat([weight.flatten() for weight in local]))
+            end = {"weights": weights, "counts": counter.counts, "samples": counter.samples}
             stream.write(json.dumps({"step": -1, **end}) + "\n")
 
 
@@ -94,19 +116,27 @@ def datamodule(kind: str, shards: list[str], **settings):
     )
 
 
+def plan(strategy: str, world: int) -> Strategy | str:
+    """Return how several processes work together."""
+    if world == 1:
+        return "auto"
+    if strategy == "ddp":
+        return DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment())
+    sharded = ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1, process_group_backend="gloo")
+    sharded.cluster_environment = LightningEnvironment()
+    return sharded
+
+
 def run(job: dict, rank: int, world: int) -> None:
     """Train on one rank."""
     out = Path(job["out"])
     L.seed_everything(job.get("seed", 1), verbose=False)
     os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-    strategy = "auto"
-    if world > 1:
-        strategy = DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment())
     trainer = L.Trainer(
         accelerator="cpu",
         devices=world,
-        strategy=strategy,
-        max_epochs=2,
+        strategy=plan(job.get("strategy", "ddp"), world),
+        max_epochs=job.get("epochs", 2),
         check_val_every_n_epoch=1,
         num_sanity_val_steps=1,
         logger=False,
@@ -116,9 +146,11 @@ def run(job: dict, rank: int, world: int) -> None:
         callbacks=[
             ModelCheckpoint(out / "checkpoints", filename="{step}", every_n_train_steps=job["every"], save_top_k=-1),
             DropCounter(max_bad_share=None),
-            Recorder(out / f"rank{rank}.jsonl", job.get("kill_at")),
+            Recorder(out / f"rank{rank}.jsonl", job),
+            SafetyCheckpoint(minutes=None, every_n_steps=2),
         ],
     )
+    write_atomically(trainer)
     data = datamodule(job["kind"], job["shards"], batch_size=job["batch_size"], num_workers=job["workers"], seed=3)
     trainer.fit(tiny_task(), data, ckpt_path=job.get("ckpt"))
 
@@ -138,12 +170,15 @@ def fork(job: dict) -> list[int]:
                 os.dup2(log, 2)
                 run(job, rank, world)
                 code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
             except BaseException:
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)
         pids.append(pid)
+    (Path(job["out"]) / "pids").write_text(" ".join(map(str, pids)))
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 

@@ -110,6 +110,9 @@ class BaseDataModule(L.LightningDataModule, Configurable):
             state_dict: As :meth:`state_dict` returned it.
         """
         self._saved_position = state_dict.get("train_loader")
+        # strategies that restore after the model is set up (FSDP) come late: the schedule asked for the loader's length
+        if self._train_loader is not None and self._saved_position is not None:
+            self._train_loader.load_state_dict(self._saved_position)
 
     def train_loader(self, dataset: EpochDataset, collate: Callable[[list[Any]], Any]) -> ResumableLoader:
         """Return the training loader of a map-style set: shuffled by key, equal on every process, resumable.

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,7 +153,6 @@ def flags(folder: Path, *, nodes: int, steps: int, pause: float = 0.0, timeout: 
     recorder = {"class_path": "benchmarks.multinode.Recorder"}
     arguments = {"folder": str(folder / "record"), "pause": pause}
     trainer = {
-        # before the options of the last callback of the list, which is the overlay's checkpoint
         "num_nodes": nodes,
         "devices": 2 // nodes,
         "max_steps": steps,
@@ -248,6 +247,14 @@ class Job:
         """
         self._wait(lambda: max(self.lives(rank).curve, default=0) >= step, timeout, f"step {step}")
 
+    def wait_for_text(self, host: int, text: str, timeout: float = 120) -> None:
+        """Wait until a host prints a text.
+
+        Raises:
+            TimeoutError: If that takes too long, or the run ended before.
+        """
+        self._wait(lambda: text in self.log(host), timeout, f"'{text}'", {host})
+
     def wait(self, host: int, timeout: float = 300) -> int:
         """Wait until torchrun on a host ends, and return its exit code.
 
@@ -273,10 +280,10 @@ class Job:
         """Return what a host printed."""
         return (self.folder / f"log{host}").read_text(encoding="utf-8", errors="replace")
 
-    def _wait(self, reached: Callable[[], bool], timeout: float, what: str) -> None:
+    def _wait(self, reached: Callable[[], bool], timeout: float, what: str, living: Collection[int] = (0, 1)) -> None:
         end = time.monotonic() + timeout
         while not reached():
-            ended = [host for host, process in self._hosts.items() if process.poll() is not None]
+            ended = [host for host, process in self._hosts.items() if host in living and process.poll() is not None]
             if ended or time.monotonic() > end:
                 logs = "\n".join(f"--- host {host}\n{self.log(host)[-3000:]}" for host in self._hosts)
                 raise TimeoutError(f"{what} was not reached ({'ended' if ended else 'too slow'}):\n{logs}")

@@ -283,6 +283,14 @@ def test_read_only_pictures_warn_about_nothing(recwarn):
     assert not recwarn.list
 
 
+def test_memory_of_an_evaluation_serves_training():
+    small, large = flat(10, 1), FaceRecord("b", np.full((60, 60, 3), 20, np.uint8))
+    plain = DenseTransformConfig(size=10, crop="none", **PLAIN)
+    with torch.inference_mode():
+        make(plain, train=False)(large)
+    assert make(plain)(small)["image"].mean().item() == pytest.approx(10 / 255)
+
+
 def test_a_crop_beside_the_picture_is_empty():
     record = flat(9, 7, box=(8.0, 8.0, 20.0, 20.0))
     transform = make(DenseTransformConfig(16, "box", shift=5.0, outside="ignore", **PLAIN))

@@ -126,7 +126,8 @@ def _floats(pixels: Pixels) -> Tensor:
     """
     source = _as_tensor(pixels).permute(0, 2, 3, 1)
     if getattr(_scratch, "memory", None) is None or _scratch.memory.numel() < source.numel():
-        _scratch.memory = torch.empty(source.numel())
+        with torch.inference_mode(False):  # memory that an evaluation asked for must serve training, too
+            _scratch.memory = torch.empty(source.numel())
     floats: Tensor = _scratch.memory[: source.numel()].view(source.shape)
     return floats.copy_(source).permute(0, 3, 1, 2)
 

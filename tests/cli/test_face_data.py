@@ -8,7 +8,7 @@ from PIL import Image
 
 from farl_lightning import datasets
 from farl_lightning.cli.verify import BENCHMARKS
-from farl_lightning.testing.benchmarks import write_face_synthetics, write_lapa
+from farl_lightning.testing.benchmarks import write_face_synthetics, write_fairface, write_lapa
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,17 @@ def test_verify_goes_through_all_splits(run, here):
     status, _, err = run("data", "verify", "Lapa", "LaPa")
     assert status != 0
     assert "there is no benchmark 'Lapa'. Did you mean 'LaPa'?" in err
+
+
+def test_verify_names_rows_that_cannot_be_used(run, here):
+    write_fairface(here / "FairFace", count=3, size=32)
+    path = here / "FairFace" / "fairface_label_val.csv"
+    path.write_text(path.read_text().replace("Latino_Hispanic", "Martian"))
+    status, out, _ = run("data", "verify", "FairFace", "FairFace", "--read")
+    assert status == 1
+    assert "FairFace train: 3 samples, 2 findings" in out  # their number, and how to get the rest
+    assert "  val/3.jpg: line 4: race 'Martian' is none of White, Black" in out
+    assert "  broken_annotation: 1 samples\n" in out
 
 
 def test_every_benchmark_is_known_by_its_class():

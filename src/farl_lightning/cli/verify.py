@@ -22,6 +22,13 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "WFLW": ("train", "test"),
     "AFLW19": ("train", "full"),
     "COFW": ("train", "test"),
+    "CelebA": ("train", "val", "test"),
+    "LFWA": ("train", "test"),
+    "UTKFace": (),
+    "FairFace": ("train", "test"),
+    "MORPH2": (),
+    "RAFDB": ("train", "test"),
+    "AffectNet": ("train", "test"),
 }
 """Datasets in a folder, and the splits that together hold every sample of them."""
 

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+import warnings
 
 import pytest
 from PIL import Image
@@ -104,6 +105,16 @@ def test_a_column_names_the_splits(root):
     problems = other.faces("train").verify()
     assert problems[0] == "01.png: line 3: split 'Dev' names no split; allowed: train, training, other, test, testing"
     assert len(problems) == 8
+
+
+def test_given_splits_that_share_people_are_warned_of(root):
+    with pytest.warns(UserWarning, match="6 people are in both 'train' and 'val' of the tables, such as 0, 1, 2;"):
+        make(root, split="split", identity="who")
+    write(root / "first.csv", range(12))
+    write(root / "last.csv", range(12, 24))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(root, {"train": "first.csv", "test": "last.csv"}, identity="who")
 
 
 def test_one_file_per_split_with_the_same_classes(root):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ class TableDataModule(GlobalFaceDataModule):
     """Faces listed in tables: CSV, TSV, JSON, JSON Lines or Parquet, a path and any label columns per row.
 
     Splits are separate files, or a column of one file, or else drawn by ``split_seed`` and kept in ``data_split.json``;
-    with ``columns.identity`` the drawn parts share nobody. Rows that make no sense and pictures that cannot be opened
-    end no run: they are counted and named by their line.
+    with ``columns.identity`` the drawn parts share nobody, and a warning tells where given ones do. Rows that make no
+    sense and pictures that cannot be opened end no run: they are counted and named by their line.
 
     Args:
         root: Folder that all pictures lie in; a path that leads out of it is refused.
@@ -57,6 +59,7 @@ class TableDataModule(GlobalFaceDataModule):
         self._tables = {split: read_table(_find(root, path)) for split, path in _by_split(table, self.columns).items()}
         self.labels = table_spec(list(self._tables.values()), self.columns)  # the base asks for it
         self._faces = self._divide(SPLIT_NAMES | (split_names or {}))
+        _warn_of_common_people(self._faces)
         super().__init__(root, **kwargs)
 
     def official_splits(self) -> tuple[str, ...]:
@@ -81,6 +84,18 @@ class TableDataModule(GlobalFaceDataModule):
         if self.columns.split is None:
             return read
         return _by_column(self._tables["train"], read["train"], self.columns.split, names)
+
+
+def _warn_of_common_people(faces: dict[str, FaceTable]) -> None:
+    """Warn where splits that were given show the same people: nobody meant to draw them so."""
+    for one, other in itertools.combinations(faces, 2):
+        if common := set(faces[one].identities) & set(faces[other].identities):
+            some = ", ".join(sorted(common)[:3])
+            warnings.warn(
+                f"{len(common)} people are in both '{one}' and '{other}' of the tables, such as {some}; results on "
+                "people that training has seen say little about others",
+                stacklevel=2,
+            )
 
 
 def _by_column(table: TableFile, faces: FaceTable, column: str, names: dict[str, list[str]]) -> dict[str, FaceTable]:

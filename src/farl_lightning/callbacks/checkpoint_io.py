@@ -162,7 +162,7 @@ def _fault_of_file(path: Path) -> str | None:
 
 def _fault_of_folder(path: Path) -> str | None:
     """Say what is missing of a sharded checkpoint; None if nothing is."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     if not (path / "meta.pt").is_file():
         return "'meta.pt', which is written last, is not there"

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
@@ -121,7 +121,7 @@ class SafetyCheckpoint(Checkpoint):
         wish = self._signal or (_TIME if due and trainer.is_global_zero else 0)
         if trainer.world_size == 1:
             return wish
-        wishes = all_gather_cat(torch.tensor([wish], device=device)).tolist()
+        wishes: list[int] = all_gather_cat(torch.tensor([wish], device=device)).tolist()
         return max(wishes) or min(wishes)
 
     def _folder(self, trainer: L.Trainer) -> Path:

@@ -44,6 +44,8 @@ class BaseDataModule(L.LightningDataModule, Configurable):
 
     spec: FaceSpec
     """What a model has to know of these faces."""
+    worker_timeout: float = WORKER_TIMEOUT
+    """Seconds that a loader worker may take for a batch; a subclass, or the owner of an object, may set another one."""
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class BaseDataModule(L.LightningDataModule, Configurable):
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
                 prefetch_factor=self.prefetch_factor,
-                timeout=WORKER_TIMEOUT,
+                timeout=self.worker_timeout,
                 repeat=bool(getattr(self.trainer, "overfit_batches", 0)),
             )
             if self._saved_position is not None:

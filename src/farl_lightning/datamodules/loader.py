@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from farl_lightning.datasets.source import BatchSource, Delivery, Entry, Replica
-from farl_lightning.errors import CheckpointError
+from farl_lightning.errors import CheckpointError, DataError
 from farl_lightning.functional.distributed import world_size
 
 STATE_VERSION = 1
@@ -71,11 +71,30 @@ class ResumableLoader:
         """Iterate over an epoch, or over the rest of it after :meth:`load_state_dict`.
 
         The first batch, not this call, decides which epoch it is.
+
+        Raises:
+            DataError: If a worker delivers nothing in time; names the process, the batch and the shard.
         """
-        for delivery in self._start():
+        deliveries = self._start()
+        while (delivery := self._next(deliveries)) is not None:
             self._positions[delivery.slot] = delivery.position
             self._delivered += 1
             yield delivery.batch
+
+    def _next(self, deliveries: Iterator[Delivery]) -> Delivery | None:
+        """Return the next delivery; None at the end."""
+        try:
+            return next(deliveries, None)
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+            slot = self._delivered % max(self.num_workers, 1)
+            raise DataError(
+                f"rank {self._replica.rank}: worker {slot} of the loader delivered nothing for "
+                f"{self._options['timeout']:.0f} s; it was to make batch {self._delivered} of epoch "
+                f"{self._position_epoch}, {self.source.describe(self._positions[slot])}. Is the file system or the "
+                "server of the shards still there? Resume from the last checkpoint when it is."
+            ) from error
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration.

@@ -75,6 +75,14 @@ class BatchSource(IterableDataset[Delivery], ABC):
             entry: Where the iteration begins.
         """
 
+    def describe(self, position: dict[str, Any]) -> str:
+        """Say where a position lies, for messages; a source that knows files names them.
+
+        Args:
+            position: Plain data, of one stream.
+        """
+        return str(position)
+
     def begin(self, entry: Entry) -> None:
         """Set where the next iteration begins; takes effect in workers that start afterwards.
 

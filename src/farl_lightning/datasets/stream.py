@@ -135,6 +135,16 @@ class ShardStream(BatchSource):
         shares = redistribute([position for own in processes for position in own], self._streams)
         return shares[self._replica.rank * self._workers :][: self._workers]
 
+    def describe(self, position: dict[str, Any]) -> str:
+        """Name the shard that is read at a position.
+
+        Args:
+            position: Of one stream.
+        """
+        segment = segments_of(position)[0]
+        shard, _ = UnitOrder(len(self.shards), position["parts"], self.seed)[segment.unit]
+        return f"in or after shard '{self.shards[shard]}', sample {segment.offset + segment.emitted}"
+
     def batches(self, worker: int, num_workers: int, entry: Entry) -> Iterator[Delivery]:
         """Yield the batches of the stream whose turn it is when this worker is asked first.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
 from farl_lightning.callbacks import EMA
@@ -136,3 +139,17 @@ def test_every_n_steps():
 def test_wrong_settings(settings):
     with pytest.raises(ConfigError, match=f"EMA\\({next(iter(settings))}="):
         EMA(**settings)
+
+
+def test_classic_fsdp_is_refused():
+    with pytest.raises(ConfigError, match=r"trainer/fsdp2\.yaml"):
+        EMA().setup(SimpleNamespace(strategy=FSDPStrategy()), model(), "fit")
+
+
+def test_evaluation_with_the_callback_keeps_the_average():
+    network = model()
+    checkpoint = {"state_dict": network.state_dict(), "averaging_state": {"n_averaged": torch.tensor(3)}}
+    checkpoint["current_model_state"] = {name: torch.full_like(v, 7) for name, v in network.state_dict().items()}
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    EMA().on_load_checkpoint(SimpleNamespace(state=SimpleNamespace(fn="test")), network, checkpoint)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

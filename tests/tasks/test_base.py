@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
 from farl_lightning.errors import ConfigError
@@ -210,3 +212,14 @@ def test_task_works_without_a_trainer():
     assert checkpoint == {}
     task.on_load_checkpoint({"face_spec": FaceSpec(image_size=48).to_dict()})
     assert task.spec == FaceSpec(image_size=48)
+
+
+def test_classic_fsdp_clips_norms_by_its_root():
+    clipped, task = [], ToyTask(Sizes(), {"a": Part()})
+    strategy = FSDPStrategy()
+    strategy._model = SimpleNamespace(clip_grad_norm_=clipped.append)
+    task._trainer = SimpleNamespace(strategy=strategy, precision="bf16-mixed")
+    task.configure_gradient_clipping(None, gradient_clip_val=0.5)
+    assert clipped == [0.5]
+    task.configure_gradient_clipping(None, gradient_clip_val=None)
+    assert clipped == [0.5]

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.distributed import checkpoint as sharded_checkpoint
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
@@ -239,7 +239,7 @@ def _read_shards(folder: str, network: nn.Module) -> tuple[dict[str, Tensor], di
     average = {f"{_PREFIX}{name}": join_part(_own(own_part(v), v.device), v) for name, v in values.items()}
     current = {f"{_PREFIX}{name}": join_part(own_part(v).clone(), v) for name, v in values.items()}
     wanted = average | {f"{CURRENT}.{name}": value for name, value in current.items()}
-    sharded_checkpoint.load({"state_dict": wanted}, checkpoint_id=folder)
+    load_shards({"state_dict": wanted}, checkpoint_id=folder)
     return _parts(average, network), _parts(current, network)
 
 

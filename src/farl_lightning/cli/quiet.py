@@ -40,6 +40,7 @@ _WARNINGS = (
     ".*lr_scheduler.step\\(\\)` before `optimizer.step",  # the loop steps in order; a skipped fp16 step trips it
     ".*Trying to infer the `batch_size`",
     ".*Please use the new API settings to control TF32",
+    ".*FSDP2-wrapped module .* returned a view tensor",  # nothing here changes outputs in place
     ".*'pin_memory' argument is set as true but no accelerator",
 )
 _LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")

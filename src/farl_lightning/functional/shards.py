@@ -38,7 +38,7 @@ def join_part(part: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return part
     joined = like.detach().to(part.dtype, copy=True)
-    joined.to_local().copy_(part)
+    own_part(joined).copy_(part)
     return joined
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import lightning as L
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from farl_lightning.errors import ConfigError
+from farl_lightning.functional.distributed import all_gather_cat
 from farl_lightning.functional.random import derive_seed
 from farl_lightning.tasks.hparams import plain_hyperparameters
 from farl_lightning.tasks.optim import OptimConfig, build_optimizer, build_schedule
@@ -175,11 +177,12 @@ class BaseTask(Configurable, L.LightningModule):
         """Clip as the trainer is set; before a fused optimiser under bfloat16 autocast, too.
 
         Lightning refuses the latter, because under float16 a fused optimiser un-scales gradients after clipping.
-        Under bfloat16 there is no scale. It also refuses norms under the classic ``FSDPStrategy``, whose root knows them.
+        Under bfloat16 there is no scale. It also refuses norms under the classic ``FSDPStrategy``, whose root
+        knows them.
         """
         by_norm = gradient_clip_val and (gradient_clip_algorithm or "norm") == "norm"
         if by_norm and isinstance(self.trainer.strategy, FSDPStrategy):
-            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+            cast(Any, self.trainer.strategy.model).clip_grad_norm_(gradient_clip_val)
         elif self.trainer.precision != "bf16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
@@ -206,6 +209,19 @@ class BaseTask(Configurable, L.LightningModule):
         """Hand the settings to every logger, under ``model``."""
         for logger in self.loggers:
             logger.log_hyperparams({"model": {k: v for k, v in self.hparams.items() if not k.startswith("_")}})
+
+    @override
+    def on_train_start(self) -> None:
+        """Refuse an epoch of different lengths: the processes with more batches would wait for the others for ever."""
+        own = torch.tensor([float(self.trainer.num_training_batches)], device=self.device)
+        counts = all_gather_cat(own).tolist()
+        if min(counts) != max(counts):
+            numbers = ", ".join(f"{count:g}" for count in counts)
+            raise ConfigError(
+                f"the processes have different numbers of training batches ({numbers}, by rank), so the run would hang "
+                "at the end of the epoch; use a datamodule of this package, a DistributedSampler, or "
+                f"trainer.limit_train_batches: {min(counts):g}"
+            )
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

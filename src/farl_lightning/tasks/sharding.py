@@ -169,5 +169,5 @@ def _follow_first(norms: list[_BatchNorm]) -> None:
         return
     joined = torch.cat([tensor.flatten() for tensor in tensors])
     dist.broadcast(joined, 0)
-    for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(joined, [tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))

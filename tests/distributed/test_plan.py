@@ -9,6 +9,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.live_memory import Watch
 from farl_lightning.functional.distributed import world_size
 from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
 from farl_lightning.models.face_clip import FaceCLIP
@@ -18,7 +19,6 @@ from farl_lightning.planning import collectives, read_workload
 from farl_lightning.planning.estimate import memory_bytes
 from farl_lightning.tasks.sharding import shard
 from farl_lightning.testing.distributed import run_distributed
-from tests.planning.watch import Watch
 
 BATCH, TOKENS, MASKED = 8, 24, 24
 IMAGE = {"image_size": 96, "patch_size": 12, "width": 96, "depth": 4, "heads": 4}

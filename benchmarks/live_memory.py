@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from typing_extensions import override
 
 
 class Watch(TorchDispatchMode):
@@ -38,7 +39,11 @@ class Watch(TorchDispatchMode):
         self._known.discard(key)
         self.living -= size
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    @override
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and look at what goes in and comes out."""
         name = func._schema.name
         if name.startswith("c10d::"):
             self._count(name.removeprefix("c10d::").rstrip("_"), args)

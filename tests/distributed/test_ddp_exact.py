@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -14,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from farl_lightning.callbacks import EMA
+from farl_lightning.errors import ConfigError
 from farl_lightning.functional.distributed import rank, world_size
 from farl_lightning.models.image_tokenizer import KMeansTokens
 from farl_lightning.objectives import Contrastive, MaskedImage
@@ -21,6 +24,7 @@ from farl_lightning.tasks import OptimConfig, PretrainTask
 from farl_lightning.testing.distributed import run_distributed
 from farl_lightning.transforms.collate import collate_pretrain
 from farl_lightning.types import FaceSpec
+from tests.distributed import sharded
 from tests.objectives.test_accumulate import config, make_batch
 from tests.tasks import tiny
 
@@ -189,3 +193,48 @@ def test_parts_are_scaled_as_the_last_one(joint):
     whole, parts = fit([{"precision": "16-scaled", "accumulate": k} for k in (1, 3)])
     assert_same(parts, whole, 0.05)
     assert_same(whole, joint["32"], 0.1)
+
+
+def _end_early(folder: str) -> str:
+    """Train where the second process has a batch less; what happened."""
+    data = Data([(4, 4), (5, 0)])
+    data.train_dataloader = lambda: DataLoader([make_batch(2)] * (2 - rank()), batch_size=None)
+    task = PretrainTask(config(), {"contrastive": Contrastive()}, zero_shot=[])
+    run = sharded.trainer(folder, "ddp", max_steps=4, limit_val_batches=0)
+    with pytest.raises(ConfigError) as error:
+        run.fit(task, datamodule=data)
+    return str(error.value)
+
+
+def test_epochs_of_different_lengths_are_refused_instead_of_hanging(tmp_path):
+    expected = r"different numbers of training batches \(2, 1, by rank\).*limit_train_batches: 1"
+    for message in run_distributed(_end_early, 2, str(tmp_path), timeout=200.0):
+        assert re.search(expected, message)
+
+
+def _curve(folder: str, strategy: str) -> list[float]:
+    """Losses of a run in parts, on a network that drops layers at random."""
+    curve = sharded.Curve()
+    task = sharded.pretrain_task(accumulate_contrastive=3)
+    settings = {"max_steps": 4, "val_check_interval": None, "limit_val_batches": 0, "callbacks": [curve]}
+    sharded.trainer(folder, strategy, **settings).fit(task, datamodule=sharded.RankedData())
+    return curve.losses
+
+
+def test_parts_train_alike_whole_and_sharded(tmp_path):
+    plain, split = (run_distributed(_curve, 2, str(tmp_path), strategy) for strategy in ("ddp", "fsdp2"))
+    assert plain[0] == plain[1]
+    assert len(plain[0]) == 4
+    assert len(set(plain[0])) == 4
+    for losses in split:
+        assert losses == pytest.approx(plain[0], rel=1e-4)
+
+
+def test_a_strategy_of_one_backward_pass_is_refused():
+    class Wrapping:
+        """Stands for FSDPStrategy, which needs a GPU."""
+
+    task = PretrainTask(config(), {"contrastive": Contrastive()}, accumulate_contrastive=2)
+    task.trainer = SimpleNamespace(strategy=Wrapping(), datamodule=None)
+    with pytest.raises(ConfigError, match=r"accumulate_contrastive=2 needs several backward passes.*Wrapping does not"):
+        task._check_strategy()

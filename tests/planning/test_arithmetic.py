@@ -148,3 +148,6 @@ def test_the_wire_by_hand():
     blocks = sum(u.total for u in parameter_units(work) if u.is_block)
     assert scattered.payload == 4 * trainable
     assert parameters.payload == 2 * (2 * blocks + 4 * (trainable - blocks)) - 4  # the temperature is gathered once
+    parts = collectives(dataclasses.replace(work, micro_batches=3), 2, sharded=True)
+    assert parts[0].payload == 3 * (3 * 4 * trainable - 2 * 4)  # embedded, then forward and backward, three times
+    assert parts[1].payload == 3 * 4 * trainable

@@ -312,14 +312,15 @@ def _averaged_traffic(work: Workload) -> list[Collective]:
 
 
 def _sharded_traffic(work: Workload) -> list[Collective]:
-    units = parameter_units(work)
+    """Return what FSDP2 gathers and scatters; every part of a contrastive batch is a pass of its own."""
+    units, rounds = parameter_units(work), float(work.micro_batches * work.accumulate)
     gathered = sum(
         unit.total * (2 if work.half and unit.is_block else 4) * _passes(unit, work.micro_batches > 1) for unit in units
     )
     scattered = sum(4.0 * unit.total for unit in units if unit.trainable)
     return [
-        Collective("parameters", "all-gather", gathered * float(work.accumulate), True),
-        Collective("gradients", "reduce-scatter", scattered * work.accumulate, True),
+        Collective("parameters", "all-gather", gathered * rounds, True),
+        Collective("gradients", "reduce-scatter", scattered * rounds, True),
     ]
 
 

@@ -37,10 +37,13 @@ test: lint unit  ## install, then lint, types and the whole suite
 prove: $(STAMP)  ## every bar at full length, one table: bar, goal, measured, holds or not
 	@$(BIN)/python -m benchmarks.prove
 
+soak: $(STAMP)  ## an hour of killed and resumed trainings: faults, survived, samples lost and repeated
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
+
 notebooks: $(STAMP)  ## rebuild and run the notebooks from their scripts
 	@$(BIN)/python notebooks/build.py
 
 clean:  ## remove what the other commands made
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help install quickstart lint unit test prove notebooks clean
+.PHONY: help install quickstart lint unit test prove soak notebooks clean

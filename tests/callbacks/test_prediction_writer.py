@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from farl_lightning.callbacks import PredictionWriter
 from farl_lightning.callbacks.face_files import file_stem, save_labels, save_pts
-from farl_lightning.callbacks.prediction_writer import read_rows
+from farl_lightning.callbacks.prediction_writer import found_faces, read_rows
 from farl_lightning.callbacks.reference_table import natural
 from farl_lightning.errors import ConfigError, DataError
 from tests.tasks import faces, tiny
@@ -145,3 +145,9 @@ def test_files_alone(tmp_path):
     with Image.open(tmp_path / "x.png") as picture:
         assert np.array_equal(np.asarray(picture), labels)
         assert picture.convert("RGB").getpixel((0, 1)) == (9, 8, 7)
+
+
+def test_answers_for_whole_faces_are_columns():
+    answers = {"age": torch.tensor([31.25, 9.0]), "Smiling": torch.tensor([0.75, 0.123456])}
+    found = list(found_faces({"key": ["a", "b"], "answers": answers, "valid": torch.tensor([False, True])}, {}))
+    assert [(face.key, face.facts) for face in found] == [("b", {"age": 9.0, "Smiling": 0.1235})]

@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from farl_lightning.callbacks import EMA
 from farl_lightning.functional.distributed import rank, world_size
-from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
 from farl_lightning.models.image_tokenizer import KMeansTokens
 from farl_lightning.objectives import Contrastive, MaskedImage
 from farl_lightning.tasks import OptimConfig, PretrainTask

@@ -89,7 +89,7 @@ class PretrainEvaluation(nn.Module):
         valid = batch.get("valid")
         if self.retrieval is not None and result.outputs.image_features is not None:
             texts = batch["texts"] if "texts" in batch else batch["text"].unsqueeze(1)
-            features = model.encode(text=texts[texts.ne(0).any(-1)]).text_features
+            features = cast(Tensor, model.encode(text=texts[texts.ne(0).any(-1)]).text_features)
             self.retrieval.update(result.outputs.image_features, features, texts, valid)
         for name, metric in self.masked_tokens.items():
             details = result.results[name].details

@@ -239,9 +239,7 @@ Image.fromarray(np.vstack([tinted, dotted]))
 # positions in it. A picture that is a crop of one face already needs neither points nor detector:
 
 # %%
-left, top, right, bottom = boxes[1]
-margin = 0.3 * (right - left)
-crop = Image.open("photo.jpg").crop((left - margin, top - margin, right + margin, bottom + margin))
+crop = Image.open("photo.jpg").crop(boxes[1].round().astype(int).tolist())  # as tight as the crops of training
 (face,) = predictor(crop, detect=False)
 print({name: int(face.mask(name).sum()) for name in ("hair", "nose", "le")}, "pixels")
 Image.fromarray(face.draw())

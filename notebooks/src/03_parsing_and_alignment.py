@@ -239,7 +239,10 @@ Image.fromarray(np.vstack([tinted, dotted]))
 # positions in it. A picture that is a crop of one face already needs neither points nor detector:
 
 # %%
-crop = Image.open("photo.jpg").crop(boxes[1].round().astype(int).tolist())  # as tight as the crops of training
+eyes, mouth = points[1][:2].mean(0), points[1][3:].mean(0)  # they place a crop like those of training
+side = 1.9 * np.linalg.norm(mouth - eyes)
+left, top = eyes + 0.22 * (mouth - eyes) - side / 2
+crop = Image.open("photo.jpg").crop((left, top, left + side, top + side))
 (face,) = predictor(crop, detect=False)
 print({name: int(face.mask(name).sum()) for name in ("hair", "nose", "le")}, "pixels")
 Image.fromarray(face.draw())

@@ -1,7 +1,7 @@
 """Train on two hosts over a wire while things break, and compare with a run on one host.
 
 Every run is ``torchrun -m farl_lightning fit --config pretrain.yaml --config trainer/multinode.yaml`` with tiny sizes,
-one process per host. A :class:`Recorder` in each process writes what every step saw and computed.
+one process per host. A :class:`~benchmarks.recorder.Recorder` in each process writes what every step saw and computed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import lightning as L
-from typing_extensions import override
 
 from benchmarks.hosts import INTERFACE, Hosts
 from benchmarks.registry import ROOT
@@ -59,37 +56,6 @@ _TRAINER = {
     "logger.name": "two_hosts",
     "callbacks.every_n_train_steps": SAVE_EVERY,
 }
-
-
-class Recorder(L.Callback):
-    """Writes one line per step and process: keys of its samples, and the loss to the last bit.
-
-    Args:
-        folder: Where ``rank<N>.jsonl`` go; lives of a process that was restarted follow each other.
-        pause: Seconds to wait after every step, so that a fault can be timed.
-    """
-
-    def __init__(self, folder: str, pause: float = 0.0) -> None:
-        self.folder, self.pause = Path(folder), pause
-
-    @override
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Mark the beginning of a life."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(trainer, {"pid": os.getpid(), "from": trainer.ckpt_path and str(trainer.ckpt_path)})
-
-    @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Write the step."""
-        row = {"step": trainer.global_step, "loss": outputs["loss"].item().hex(), "keys": list(batch["key"])}
-        self._write(trainer, row)
-        time.sleep(self.pause)
-
-    def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
-        with (self.folder / f"rank{trainer.global_rank}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 class Step(NamedTuple):
@@ -150,7 +116,7 @@ def flags(folder: Path, *, nodes: int, steps: int, pause: float = 0.0, timeout: 
         pause: Seconds between steps.
         timeout: Seconds after which a process that waits for another gives up.
     """
-    recorder = {"class_path": "benchmarks.multinode.Recorder"}
+    recorder = {"class_path": "benchmarks.recorder.Recorder"}
     arguments = {"folder": str(folder / "record"), "pause": pause}
     trainer = {
         "num_nodes": nodes,

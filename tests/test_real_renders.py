@@ -25,7 +25,7 @@ class Losses(L.Callback):
 @needs_shared
 @pytest.mark.shared
 def test_the_loss_falls_on_real_renders(tmp_path):
-    settings = dataclasses.replace(real_renders.SHORT, steps=30, lr=4e-3)
+    settings = dataclasses.replace(real_renders.SHORT, steps=30, lr=4e-3, encoder_lr=4e-3, dice=0.0)
     transform = DenseTransformConfig(size=settings.size, crop="none", antialias=True)
     folder = str(SHARED / "real" / "facesynthetics")
     data = real_renders.MemorizedRenders(folder, 4, transform=transform, batch_size=4)

@@ -1,4 +1,4 @@
-"""Captions: cleaning, tokens, and the prompts of zero-shot attributes."""
+"""Text: captions cleaned and cut into tokens, names in natural order."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ def clean_caption(text: str, max_length: int = 1000) -> str:
     if len(text) > max_length:
         text = text[: max_length + 1].rpartition(" ")[0] or text[:max_length]
     return text if any(character.isalnum() for character in text) else ""
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``#2`` before ``#10``.
+
+    Args:
+        name: What is to be sorted.
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 class Tokenizer:

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from farl_lightning.callbacks import PredictionWriter
 from farl_lightning.callbacks.face_files import file_stem, save_labels, save_pts
 from farl_lightning.callbacks.prediction_writer import found_faces, read_rows
-from farl_lightning.callbacks.reference_table import natural
 from farl_lightning.errors import ConfigError, DataError
+from farl_lightning.text import natural
 from tests.tasks import faces, tiny
 
 

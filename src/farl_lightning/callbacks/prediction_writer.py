@@ -15,9 +15,10 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from typing_extensions import override
 
 from farl_lightning.callbacks.face_files import file_stem, save_json, save_labels, save_pts
-from farl_lightning.callbacks.reference_table import natural, write_csv
+from farl_lightning.callbacks.reference_table import write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
 from farl_lightning.errors import ConfigError, DataError, require
+from farl_lightning.text import natural
 from farl_lightning.visualization import class_palette, overlay_landmarks, overlay_mask, save_png
 
 Row = dict[str, Any]

@@ -13,8 +13,9 @@ from typing import Any
 import lightning as L
 from typing_extensions import override
 
-from farl_lightning.callbacks.reference_table import aligned, natural, reference_table, write_csv
+from farl_lightning.callbacks.reference_table import aligned, reference_table, write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
+from farl_lightning.text import natural
 
 _PACKAGES = ("farl-lightning", "torch", "lightning", "timm", "transformers")
 

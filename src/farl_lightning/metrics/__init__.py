@@ -9,6 +9,7 @@ from farl_lightning.metrics.gains import Baseline
 from farl_lightning.metrics.masked_tokens import MaskedTokenAccuracy
 from farl_lightning.metrics.parsing import ParsingF1
 from farl_lightning.metrics.retrieval import RetrievalRecall
+from farl_lightning.metrics.subgroups import SubgroupScores, SubgroupTable, subgroup_table
 from farl_lightning.metrics.zero_shot import ZeroShotAttributes
 
 __all__ = [
@@ -23,5 +24,8 @@ __all__ = [
     "MaskedTokenAccuracy",
     "ParsingF1",
     "RetrievalRecall",
+    "SubgroupScores",
+    "SubgroupTable",
     "ZeroShotAttributes",
+    "subgroup_table",
 ]

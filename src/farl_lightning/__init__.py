@@ -69,6 +69,7 @@ _PUBLIC: dict[str, str] = {
     "VerificationDataModule": "farl_lightning.datamodules",
     "SyntheticAlignmentDataModule": "farl_lightning.datamodules",
     "SyntheticGlobalDataModule": "farl_lightning.datamodules",
+    "SyntheticIdentitiesDataModule": "farl_lightning.datamodules",
     "SyntheticParsingDataModule": "farl_lightning.datamodules",
     "PhotoFolder": "farl_lightning.datasets",
     "PhotoFolderDataModule": "farl_lightning.datamodules",

@@ -6,19 +6,16 @@ import functools
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch.utils.data import DataLoader
-
 from farl_lightning.datamodules.global_faces import GlobalFaceDataModule
+from farl_lightning.datamodules.people import PeopleDataModule, checked_pictures
 from farl_lightning.datasets.faces import FaceDataset
 from farl_lightning.datasets.pairs import FacePairs, PairList, identity_faces, open_pairs
 from farl_lightning.errors import ConfigError
-from farl_lightning.transforms.collate_faces import collate_faces
-from farl_lightning.transforms.dense import DenseTransform
 from farl_lightning.transforms.dense_config import DenseTransformConfig, global_recipe
 from farl_lightning.types import FaceSpec
 
 
-class VerificationDataModule(GlobalFaceDataModule):
+class VerificationDataModule(PeopleDataModule, GlobalFaceDataModule):
     """A folder of people to train on, and lists of pairs to validate and test on: LFW, CFP-FP, AgeDB-30, CALFW, CPLFW.
 
     Validation and test go through the same lists, one loader per list in the order of ``pairs``; every picture comes
@@ -28,6 +25,8 @@ class VerificationDataModule(GlobalFaceDataModule):
         root: Folder with one subfolder per person; None where nothing is trained.
         pairs: Path of each list by its name, such as ``{"LFW": "data/lfw.bin"}``; see
             :func:`~farl_lightning.datasets.pairs.open_pairs`.
+        pictures_per_person: Training pictures of one person that come together, as triplets need them; see
+            :class:`~farl_lightning.datamodules.people.GroupedBatches`. None shuffles pictures one by one.
         **kwargs: Further settings of :class:`~farl_lightning.datamodules.global_faces.GlobalFaceDataModule`.
 
     Raises:
@@ -38,10 +37,16 @@ class VerificationDataModule(GlobalFaceDataModule):
     official: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     crops: ClassVar[tuple[str, ...]] = ("none",)
 
-    def __init__(self, root: str | None = None, pairs: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        pairs: dict[str, str] | None = None,
+        pictures_per_person: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if root is None and not pairs:
             raise ConfigError("give root (a folder of people), pairs (lists by name), or both")
-        self.pair_paths = dict(pairs or {})
+        self.pair_paths, self.pictures_per_person = dict(pairs or {}), checked_pictures(pictures_per_person)
         self._people = None if root is None else identity_faces(root)
         self.labels = FaceSpec() if self._people is None else self._people.spec
         super().__init__(root or "", **kwargs)
@@ -80,8 +85,11 @@ class VerificationDataModule(GlobalFaceDataModule):
         """
         return self.pair_sets[name].pairs, self.pair_sets[name].rows
 
-    def _eval(self, split: str) -> DataLoader[Any] | list[Any]:
-        """Return one loader per list."""
+    def split_pairs(self, split: str) -> dict[str, FacePairs]:
+        """Return all lists: validation and test go through the same ones.
+
+        Args:
+            split: ``"val"`` or ``"test"``.
+        """
         del split
-        transform = DenseTransform(self.transform, FaceSpec(), self.seed, train=False)
-        return [self.eval_loader(self._samples(faces, transform), collate_faces) for faces in self.pair_sets.values()]
+        return self.pair_sets

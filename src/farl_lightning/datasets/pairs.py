@@ -55,7 +55,7 @@ class FacePairs(FaceDataset):
 
     def __init__(self, faces: FaceDataset, pairs: PairList) -> None:
         self.faces, self.pairs = faces, pairs
-        self.spec, self.keys = faces.spec, faces.keys
+        self.spec, self.keys, self.labels, self.groups = faces.spec, faces.keys, faces.labels, faces.groups
         self.rows = {key: row for row, key in enumerate(self.keys)}
 
     def read(self, index: int) -> FaceRecord:
@@ -295,5 +295,5 @@ def identity_faces(root: str | Path, suffixes: Sequence[str] = (".jpg", ".jpeg",
         raise ConfigError(f"'{root}' has {len(people)} subfolders with pictures; give one subfolder per person")
     files = [f"{person}/{name}" for person in people for name in pictures[person]]
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(pictures[person]) for person in people])
-    table = FaceTable(files, {"identity": labels})
+    table = FaceTable(files, {"identity": labels}, identities=[people[person] for person in labels])
     return LabelledFaces(root, table, FaceSpec(label_names={"identity": tuple(people)}))

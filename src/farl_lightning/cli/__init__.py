@@ -126,6 +126,13 @@ def _export(rest: list[str]) -> int:
     return run(rest)
 
 
+def _merge(rest: list[str]) -> int:
+    """Add LoRA adapters to the weights beside them."""
+    from farl_lightning.cli.merge import run
+
+    return run(rest)
+
+
 def _plan(rest: list[str]) -> int:
     """Compute what a run would need on GPUs that are not at hand."""
     from farl_lightning.cli.plan import run
@@ -149,6 +156,7 @@ _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "data": _data,
     "export": _export,
     "init": _init,
+    "merge": _merge,
     "plan": _plan,
     "help": _help,
     "--help": _help,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from farl_lightning.cli.data import Parser
 
 
+_KINDS = ("parsing", "alignment", "attributes", "classification", "age")
+
+
 def run(words: list[str]) -> int:
     """Run ``farl-lightning export``.
 
@@ -16,15 +19,16 @@ def run(words: list[str]) -> int:
     """
     parser = Parser(
         prog="farl-lightning export",
-        description="Write a face parser or aligner as one file: photograph and points (or box) in, labels or "
-        "landmarks in the photograph's pixels out. The file is run and compared with the checkpoint.",
+        description="Write a network as one file: photograph and points (or box) in; labels or landmarks in the "
+        "photograph's pixels, or attributes, classes or age out. LoRA adapters are merged into the weights. The file is run "
+        "and compared with the checkpoint.",
         allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="checkpoint, or the name of known weights")
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="default: %(default)s; torch: .pt2")
     parser.add_argument("--output", metavar="FILE", help="default: the checkpoint's name in the current folder")
     parser.add_argument("--license", metavar="TEXT", help="terms of the weights, for the metadata")
-    parser.add_argument("--kind", choices=("parsing", "alignment"), help="where the checkpoint does not say")
+    parser.add_argument("--kind", choices=_KINDS, help="where the checkpoint does not say")
     parser.add_argument("--no_ema", action="store_true", help="take the last weights, not their average")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     given = parser.parse_args(words)

@@ -22,6 +22,7 @@ without
   plan        memory, operations, communication, time and cost of a pretraining config on GPUs that are not at hand
   data        write-shards, check, index-detections
   consolidate join the shards of a checkpoint (trainer/fsdp2.yaml) into one file
+  merge       add the LoRA adapters of a checkpoint to its weights: an ordinary network, without peft
   export      write a checkpoint as ONNX or torch.export program, photograph in, answer in its pixels out
 
 'farl-lightning VERB --help' says more. --debug (or FARL_DEBUG=1) shows tracebacks. --version prints the version."""

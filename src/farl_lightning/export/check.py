@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from farl_lightning.export.pipeline import decoder
 from farl_lightning.functional.geometry import FARL_TEMPLATE, template_points
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.restore import restore_labels, restore_landmarks
 from farl_lightning.functional.warp import crop_to_source_grid, sample
+from farl_lightning.models.attributes import GlobalNetwork
 from farl_lightning.models.opened import OpenedNetwork
 from farl_lightning.transforms.face_matrix import face_matrix
 from farl_lightning.types import FaceSpec
@@ -29,18 +31,21 @@ class Difference:
 
     Attributes:
         output: Of logits (or confidence), relative to the checkpoint's largest value.
-        labels: Share of pixels with another label; None for landmarks.
-        pixels: Distance of landmarks in pixels; None for labels.
+        labels: Share of pixels with another label; None where there are none.
+        pixels: Distance of landmarks in pixels; None where there are none.
+        answer: Of probabilities, or of ages in years; None where there are none.
     """
 
     output: float
     labels: float | None = None
     pixels: float | None = None
+    answer: float | None = None
 
     @property
     def ok(self) -> bool:
         """Whether rounding explains it."""
-        return self.output <= 1e-3 and (self.labels or 0) <= 1e-3 and (self.pixels or 0) <= 0.05
+        near = (self.labels or 0) <= 1e-3 and (self.pixels or 0) <= 0.05 and (self.answer or 0) <= 0.01
+        return self.output <= 1e-3 and near
 
     def __str__(self) -> str:
         parts = [f"outputs differ by {self.output:.1e} of their largest value"]
@@ -48,6 +53,8 @@ class Difference:
             parts.append(f"{self.labels:.4%} of the pixels have another label")
         if self.pixels is not None:
             parts.append(f"landmarks lie {self.pixels:.1e} pixels apart")
+        if self.answer is not None:
+            parts.append(f"probabilities or ages by {self.answer:.1e}")
         return ", ".join(parts)
 
 
@@ -83,14 +90,14 @@ def compare(run: Run, opened: OpenedNetwork) -> Difference:
     """
     found = [_difference(run(*example), _reference(opened, *example)) for example in probes(opened.spec)]
     largest = {}
-    for name in ("output", "labels", "pixels"):
+    for name in ("output", "labels", "pixels", "answer"):
         values = [value for difference in found if (value := getattr(difference, name)) is not None]
         largest[name] = max(values) if values else None
     return Difference(**largest)  # type: ignore[arg-type]
 
 
 def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return what the checkpoint says: labels and logits, or landmarks and confidence."""
+    """Return what the checkpoint says: labels and logits, landmarks and confidence, or answers and logits."""
     network, spec = opened
     size = (image.shape[2], image.shape[3])
     places: list[Any] = [None] * len(image) if place is None else place.tolist()
@@ -99,6 +106,8 @@ def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None
     grid = crop_to_source_grid(matrices, spec.image_size, spec.warp_factor)
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (spec.mean, spec.std))
     output: Any = network((sample(image, grid.float()) - mean) / std)
+    if isinstance(network, GlobalNetwork):
+        return decoder(network).decode(output), output
     if isinstance(output, Tensor):
         rows = zip(output, matrices.float(), strict=True)
         return torch.stack([restore_labels(logits, matrix, size, spec.warp_factor) for logits, matrix in rows]), output
@@ -113,4 +122,6 @@ def _difference(found: list[Tensor], wanted: tuple[Tensor, Tensor]) -> Differenc
     output = ((found[1] - wanted[1]).abs().max() / scale).item()
     if wanted[0].dtype == torch.uint8:
         return Difference(output, labels=(found[0] != wanted[0]).float().mean().item())
+    if wanted[0].ndim < 3:
+        return Difference(output, answer=(found[0] - wanted[0]).abs().max().item())
     return Difference(output, pixels=(found[0] - wanted[0]).norm(dim=-1).max().item())

@@ -62,7 +62,8 @@ def export_checkpoint(
 
     The file takes ``image`` (B, 3, H, W) float32 RGB in [0, 1] of any batch and picture size and, where the crop needs
     it, ``points`` (B, 5, 2) or ``box`` (B, 4) in pixels. It gives ``labels`` (B, H, W) uint8 and the crops' ``logits``,
-    or ``landmarks`` (B, N, 2) and ``confidence`` (B, N); and ``matrix`` (B, 3, 3), source to crop.
+    or ``landmarks`` (B, N, 2) and ``confidence`` (B, N), or ``attributes`` or ``probabilities`` (B, A) or ``age`` (B,)
+    with ``logits`` (B, A); and ``matrix`` (B, 3, 3), source to crop. Low-rank adapters are merged into the weights.
 
     Args:
         path: As for :func:`farl_lightning.models.opened.open_dense`.
@@ -70,7 +71,7 @@ def export_checkpoint(
         format: ``"onnx"``, or ``"torch"`` for a program of ``torch.export``.
         license: Terms of these weights, for the metadata; None takes those of known weights.
         spec: What the network expects of faces, where the file does not say.
-        kind: ``"parsing"`` or ``"alignment"``, where the file does not say.
+        kind: One of :data:`farl_lightning.models.opened.KINDS`, where the file does not say.
         ema: Whether the averaged weights are taken where a file holds both.
         overwrite: Whether a file that is there already is replaced.
 
@@ -173,8 +174,10 @@ def describe(network: PhotoNetwork, path: str | Path, license_text: str) -> dict
     described = {"image": "(B, 3, H, W) float32 RGB in [0, 1], upright"}
     if place is not None:
         described[place] = f"{shapes[place]} in pixels of the image, pixel centres at integers"
+    column = network.network.task_settings.get("column")
     return {
         "network": type(network.network).__name__,
+        **({} if column is None else {"column": column}),
         "face_spec": network.spec.to_dict(),
         "license": license_text,
         "checkpoint": Path(path).name,

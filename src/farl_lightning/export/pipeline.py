@@ -8,6 +8,8 @@ decomposition, no loop whose length depends on the input.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,10 @@ from farl_lightning.functional.geometry import (
 )
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.warp import sample, tanh_forward, tanh_inverse
-from farl_lightning.models.dense import DenseNetwork, FaceAligner, FaceParser
+from farl_lightning.losses import read_age_method
+from farl_lightning.models.attributes import FaceAge, FaceClassifier, GlobalNetwork
+from farl_lightning.models.dense import FaceAligner, FaceParser
+from farl_lightning.models.tunable import TunableNetwork
 from farl_lightning.types import FaceSpec
 
 PLACES: dict[str, str | None] = {"align": "points", "quad": "points", "box": "box", "none": None}
@@ -35,7 +40,7 @@ class PhotoNetwork(nn.Module):
     """A network with the crop before it and the way back behind it.
 
     Args:
-        network: The face parser or aligner, in evaluation mode.
+        network: The network; it is put into evaluation mode.
         spec: Crop, size and normalisation of its faces.
 
     Attributes:
@@ -50,7 +55,7 @@ class PhotoNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: DenseNetwork, spec: FaceSpec) -> None:
+    def __init__(self, network: TunableNetwork, spec: FaceSpec) -> None:
         super().__init__()
         if spec.crop not in PLACES:
             raise ConfigError(f"crop '{spec.crop}' is unknown. {did_you_mean(spec.crop, PLACES)}")
@@ -137,21 +142,85 @@ class PhotoAligner(PhotoNetwork):
         return apply_matrix(flat, inverse), logits.flatten(2).amax(-1).sigmoid()
 
 
+class Decoder(NamedTuple):
+    """How the outputs of a network for whole faces are read."""
+
+    name: str
+    """``"attributes"``, ``"probabilities"`` or ``"age"``."""
+    decode: Callable[[Tensor], Tensor]
+    """From (B, A) outputs to (B, A) probabilities or (B,) years."""
+
+
+def decoder(network: GlobalNetwork) -> Decoder:
+    """Return how the outputs of a network are read.
+
+    Args:
+        network: For ages, its ``task_settings`` name the method.
+
+    Raises:
+        ConfigError: If the method is not known, or not the one of the network.
+    """
+    if isinstance(network, FaceAge):
+        method = read_age_method(network.task_settings.get("method"))
+        if method.num_outputs != network.num_outputs:
+            raise ConfigError(f"{type(method).__name__} reads {method.num_outputs} outputs, not {network.num_outputs}")
+        return Decoder("age", method.decode)
+    if isinstance(network, FaceClassifier):
+        return Decoder("probabilities", lambda outputs: outputs.softmax(1))
+    return Decoder("attributes", torch.sigmoid)
+
+
+class PhotoJudge(PhotoNetwork):
+    """Answers for whole faces: ``attributes`` or ``probabilities`` (B, A), or ``age`` (B,); ``logits`` (B, A); ``matrix``.
+
+    Args:
+        network: For attributes, classes or age.
+        spec: Crop, size and normalisation of its faces.
+
+    Raises:
+        ConfigError: If the crop rule is unknown, or the way that an age is read off.
+    """
+
+    network: GlobalNetwork
+
+    def __init__(self, network: GlobalNetwork, spec: FaceSpec) -> None:
+        super().__init__(network, spec)
+        self.decoder = decoder(network)
+        self.outputs = (self.decoder.name, "logits", "matrix")
+
+    def answer(self, crop: Tensor, image: Tensor, matrix: Tensor, inverse: Tensor) -> tuple[Tensor, ...]:
+        """Judge the crops; there is nothing to carry back.
+
+        Args:
+            crop: (B, 3, S, S), normalised.
+            image: (B, 3, H, W), not used.
+            matrix: (B, 3, 3), not used.
+            inverse: (B, 3, 3), not used.
+        """
+        del image, matrix, inverse
+        logits: Tensor = self.network(crop)
+        return self.decoder.decode(logits), logits
+
+
 def photo_network(network: nn.Module, spec: FaceSpec) -> PhotoNetwork:
     """Put crop and way back around a network.
 
     Args:
-        network: A face parser or aligner.
+        network: A face parser or aligner, or a network for attributes, classes or age.
         spec: Crop, size and normalisation of its faces.
 
     Raises:
-        ConfigError: If it is neither, or the crop rule is unknown.
+        ConfigError: If it is none of these, or the crop rule is unknown.
     """
     if isinstance(network, FaceParser):
         return PhotoParser(network, spec)
     if isinstance(network, FaceAligner):
         return PhotoAligner(network, spec)
-    raise ConfigError(f"a {type(network).__name__} cannot be exported; a FaceParser or FaceAligner can")
+    if isinstance(network, GlobalNetwork):
+        return PhotoJudge(network, spec)
+    raise ConfigError(
+        f"a {type(network).__name__} cannot be exported; networks for parsing, alignment, attributes, classes and age can"
+    )
 
 
 def crop_matrix(spec: FaceSpec, image: Tensor, place: Tensor | None) -> Tensor:

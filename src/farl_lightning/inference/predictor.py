@@ -16,8 +16,11 @@ from typing_extensions import Self
 from farl_lightning.errors import ConfigError, DataError
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.restore import restore_labels, restore_landmarks
+from farl_lightning.inference.answers import answer_reader
 from farl_lightning.inference.pictures import ImageLike, Picture, Pixels, default_device, read_pictures
 from farl_lightning.inference.results import FaceResult
+from farl_lightning.losses import AgeMethod
+from farl_lightning.models.attributes import GlobalNetwork
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.opened import DenseFaceNetwork, open_dense
 from farl_lightning.transforms.crop import CropError
@@ -48,7 +51,7 @@ class FacePredictor:
     """Detect, crop, predict, and carry the answer back: faces of all pictures share the network's batches.
 
     Args:
-        network: A face parser, aligner or attribute network.
+        network: A face parser or aligner, or a network for attributes, classes or age.
         spec: Crop, size, normalisation and labels of its faces.
         detector: Finds faces; None takes facenet-pytorch's MTCNN if it is installed.
         device: Where the network runs; None takes this machine's accelerator, else its CPU.
@@ -58,9 +61,11 @@ class FacePredictor:
             trains and evaluates on them.
         dtype: ``torch.bfloat16`` or ``torch.float16`` run the network under autocast.
         max_pixels: Largest width x height of a picture.
+        column: The label of a classifier, such as ``"expression"``; None takes what its checkpoint says.
+        age_method: What the outputs for an age mean; None takes what the checkpoint says.
 
     Raises:
-        ConfigError: If a number is out of range.
+        ConfigError: If a number is out of range, or labels are not those of the network.
 
     Example:
         >>> predictor = FacePredictor.load("parsing.ckpt")  # doctest: +SKIP
@@ -80,6 +85,8 @@ class FacePredictor:
         antialias: bool = True,
         dtype: torch.dtype = torch.float32,
         max_pixels: int = MAX_PIXELS,
+        column: str | None = None,
+        age_method: AgeMethod | None = None,
     ) -> None:
         if batch_size < 1 or (max_faces is not None and max_faces < 1):
             raise ConfigError(f"batch_size ({batch_size}) and max_faces ({max_faces}) have to be at least 1")
@@ -88,6 +95,8 @@ class FacePredictor:
         self.spec, self.detector = spec, detector
         self.batch_size, self.max_faces, self.antialias = batch_size, max_faces, antialias
         self.dtype, self.max_pixels = dtype, max_pixels
+        whole = isinstance(network, GlobalNetwork)
+        self._read = answer_reader(network, spec, column, age_method) if whole else None  # type: ignore[arg-type]
         self._mean = torch.tensor(spec.mean, device=self.device).view(3, 1, 1) * 255
         self._std = torch.tensor(spec.std, device=self.device).view(3, 1, 1) * 255
 
@@ -106,11 +115,12 @@ class FacePredictor:
         """Load a network and all it needs to know of faces.
 
         Args:
-            path: A checkpoint of our parsing or alignment task, a training state of FaRL, a file of facer, or the name
-                of known weights, such as ``"facer-parsing-lapa"``.
+            path: A checkpoint of our parsing, alignment, attribute, classification or age task, a training state of
+                FaRL, a file of facer, or the name of known weights, such as ``"facer-parsing-lapa"``.
             device: See the class.
             detector: See the class.
-            kind: ``"parsing"``, ``"alignment"`` or ``"attributes"``, where the file does not say.
+            kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"`` or ``"age"``, where the file does
+                not say.
             spec: What the network expects of faces, where the file does not say, or to replace what it says.
             ema: Whether the averaged weights are taken where a file holds both.
             **options: Further arguments of the class.
@@ -243,10 +253,8 @@ class FacePredictor:
             peaks = logits.flatten(2).amax(-1).sigmoid().cpu().numpy()
             for marks, peak in zip(landmarks.float().numpy(), peaks, strict=True):
                 yield {"landmarks": marks, "confidence": peak}
-        else:
-            names = spec.attributes or tuple(f"attribute_{number}" for number in range(output.shape[1]))
-            for row in output.float().sigmoid().tolist():
-                yield {"attributes": dict(zip(names, row, strict=True))}
+        elif self._read is not None:
+            yield from self._read(output)
 
 
 def _whole_picture(spec: FaceSpec) -> FaceSpec:

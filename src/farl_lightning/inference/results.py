@@ -30,6 +30,8 @@ class FaceResult:
         landmarks: (N, 2) float32 xy, pixel centres at integers.
         confidence: (N,) float32 in [0, 1], the highest value of each landmark's heatmap.
         attributes: Probability of each attribute, by name.
+        probabilities: Probability of each class of the label that was learned, by name.
+        age: In years.
     """
 
     picture: Picture = dataclasses.field(repr=False)
@@ -41,6 +43,8 @@ class FaceResult:
     landmarks: NDArray[np.float32] | None = dataclasses.field(default=None, repr=False)
     confidence: NDArray[np.float32] | None = dataclasses.field(default=None, repr=False)
     attributes: dict[str, float] | None = dataclasses.field(default=None, repr=False)
+    probabilities: dict[str, float] | None = dataclasses.field(default=None, repr=False)
+    age: float | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -56,6 +60,11 @@ class FaceResult:
     def classes(self) -> tuple[str, ...]:
         """Names of the parsing classes, by label."""
         return self.spec.classes
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None where the network tells no classes."""
+        return None if self.probabilities is None else max(self.probabilities, key=self.probabilities.__getitem__)
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Return where a class is.
@@ -110,4 +119,7 @@ class FaceResult:
             "landmarks": None if self.landmarks is None else self.landmarks.tolist(),
             "confidence": None if self.confidence is None else self.confidence.tolist(),
             "attributes": self.attributes,
+            "probabilities": self.probabilities,
+            "label": self.label,
+            "age": self.age,
         }

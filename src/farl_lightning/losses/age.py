@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl_lightning.errors import ConfigError
+from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional.precision import at_least_float32
 from farl_lightning.losses.reduce import LabelLoss
 from farl_lightning.types import Configurable
@@ -301,3 +303,31 @@ class AgeRegression(AgeMethod):
             ages: (B,) in range.
         """
         return {"loss_l1": (1.0, (self.decode(outputs) - ages).abs())}
+
+
+_METHODS: dict[str, type[AgeMethod]] = {
+    kind.__name__: kind for kind in (AgeExpectation, AgeMeanVariance, AgeDistribution, AgeOrdinal, AgeRegression)
+}
+
+
+def read_age_method(plain: Mapping[str, Any] | None) -> AgeMethod:
+    """Rebuild a method from the settings inside a checkpoint, which may name the classes of this module alone.
+
+    Args:
+        plain: ``{"class_path", "init_args"}``; None means :class:`AgeExpectation`.
+
+    Raises:
+        ConfigError: If it names another class (a file must not make anything be imported), or settings it has not.
+    """
+    if plain is None:
+        return AgeExpectation()
+    package, _, name = str(plain.get("class_path")).rpartition(".")
+    if name not in _METHODS or package.split(".")[0] not in ("", "farl_lightning"):
+        raise ConfigError(
+            f"age method '{plain.get('class_path')}' is not one of {', '.join(_METHODS)}, and a file is not allowed to "
+            f"name code that is run; pass the method itself. {did_you_mean(name, _METHODS)}".strip()
+        )
+    try:
+        return _METHODS[name](**dict(plain.get("init_args") or {}))
+    except TypeError as error:
+        raise ConfigError(f"{name} cannot be built of {plain.get('init_args')}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -34,6 +34,7 @@ _TASKS = {
     "num_attributes": "attributes",
 }
 _DENSE = ("parsing", "alignment")
+_ANSWERS = ("column", "method")  # what tells how outputs for whole faces are read
 
 
 class HasEncoder(Protocol):
@@ -55,6 +56,7 @@ class DenseCheckpoint:
         unknown: Names in the file that were not understood.
         face_spec: What is known of its faces, or None.
         inferred: Whether ``config`` was read off the shapes of the tensors, which do not say the number of heads.
+        task_settings: ``column`` and ``method`` of the task that wrote it, where it has them.
     """
 
     kind: str | None
@@ -63,6 +65,7 @@ class DenseCheckpoint:
     unknown: tuple[str, ...]
     face_spec: FaceSpec | None
     inferred: bool
+    task_settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_outputs(self) -> int:
@@ -166,6 +169,7 @@ def _understand_task(content: Mapping[str, Any], ema: bool) -> DenseCheckpoint:
         unknown=(),
         face_spec=FaceSpec.from_dict(spec) if spec else None,
         inferred=False,
+        task_settings={name: hparams[name] for name in _ANSWERS if name in hparams},
     )
 
 
@@ -220,7 +224,7 @@ def build_dense(
         )
     if unused := sorted({*report.unexpected, *checkpoint.unknown} - dense_layout.NEVER_USED):
         _log.warning("'%s': names that were not used: %s", path, layout.describe(unused))
-    network.face_spec = checkpoint.face_spec
+    network.face_spec, network.task_settings = checkpoint.face_spec, checkpoint.task_settings
     return cast(Network, network.eval())
 
 

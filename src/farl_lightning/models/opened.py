@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from farl_lightning.errors import CheckpointError, did_you_mean
-from farl_lightning.models.attributes import FaceAttributes
+from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier
 from farl_lightning.models.dense import FaceAligner, FaceParser
-from farl_lightning.models.dense_checkpoint import read_dense
+from farl_lightning.models.dense_checkpoint import DenseCheckpoint, read_dense
 from farl_lightning.types import FaceSpec
 
-DenseFaceNetwork = FaceParser | FaceAligner | FaceAttributes
+DenseFaceNetwork = FaceParser | FaceAligner | FaceAttributes | FaceClassifier | FaceAge
 
-KINDS: dict[str, type[FaceParser] | type[FaceAligner] | type[FaceAttributes]] = {
+KINDS: dict[str, type[DenseFaceNetwork]] = {
     "parsing": FaceParser,
     "alignment": FaceAligner,
     "attributes": FaceAttributes,
+    "classification": FaceClassifier,
+    "age": FaceAge,
 }
 """What a network answers, and its class."""
 
@@ -42,9 +44,8 @@ def open_dense(
     """Build and load the network of a file, asking the file what it is.
 
     Args:
-        path: A checkpoint of our parsing or alignment task, a training state of FaRL, a file of facer, or the name of
-            known weights.
-        kind: ``"parsing"``, ``"alignment"`` or ``"attributes"``, where the file does not say.
+        path: A checkpoint of one of our tasks, a training state of FaRL, a file of facer, or the name of known weights.
+        kind: One of :data:`KINDS`, where the file does not say.
         spec: What the network expects of faces; None takes what the file says, or what is known of released networks.
         ema: Whether the averaged weights are taken where a file holds both.
         image: Settings of ``ImageEncoderConfig`` that replace what the file says.
@@ -67,13 +68,19 @@ def open_dense(
             "FaceSpec with crop, image_size, mean and std"
         )
     network = KINDS[kind].from_checkpoint(path, ema=ema, image=image)
-    _check_labels(path, kind, spec, found.num_outputs)
+    _check_labels(path, kind, spec, found)
     network.requires_grad_(False)
     return OpenedNetwork(network.eval(), spec)
 
 
-def _check_labels(path: str | Path, kind: str, spec: FaceSpec, outputs: int) -> None:
-    """Refuse labels that are not those of the network."""
-    named = {"parsing": len(spec.classes), "alignment": spec.num_landmarks, "attributes": len(spec.attributes)}[kind]
-    if named not in (0, outputs):
-        raise CheckpointError(f"'{path}' has {outputs} outputs for {kind}, but its FaceSpec describes {named}")
+def _check_labels(path: str | Path, kind: str, spec: FaceSpec, found: DenseCheckpoint) -> None:
+    """Refuse labels that are not those of the network; the outputs for ages are the method's, whatever the labels."""
+    named = {
+        "parsing": len(spec.classes),
+        "alignment": spec.num_landmarks,
+        "attributes": len(spec.attributes),
+        "classification": len(spec.label_names.get(str(found.task_settings.get("column")), ())),
+        "age": 0,
+    }[kind]
+    if named not in (0, found.num_outputs):
+        raise CheckpointError(f"'{path}' has {found.num_outputs} outputs for {kind}, but its FaceSpec describes {named}")

@@ -36,6 +36,7 @@ class TunableNetwork(nn.Module):
         num_outputs: Number of outputs.
         tuning: How much is trained, see :meth:`set_tuning`.
         face_spec: What the checkpoint that the weights came from says of its faces, or None.
+        task_settings: What that checkpoint says of its task: ``column`` and ``method``, where it has them.
 
     Raises:
         ConfigError: If there is no output, or no such block.
@@ -52,6 +53,7 @@ class TunableNetwork(nn.Module):
             raise ConfigError(f"{type(self).__name__} needs 1 or more outputs; got {num_outputs}")
         self.num_outputs = num_outputs
         self.face_spec: FaceSpec | None = None
+        self.task_settings: dict[str, Any] = {}
         self.tuning = "finetune"
         self.encoder = ImageEncoder(image, None, mask_token=False)
         self.taps = resolve_taps(taps, self.encoder.depth)

@@ -25,6 +25,7 @@ def root(tmp_path_factory):
 def test_training_knows_people_and_lists_know_pairs(root):
     pairs = {"LFW": str(root / "lfw"), "CFP-FP": str(root / "cfp_fp.bin")}
     data = VerificationDataModule(str(root / "people"), pairs, transform=PLAIN, batch_size=6, eval_batch_size=7)
+    assert list(data.trials("val")) == list(data.trials("test")) == list(pairs)
     assert data.spec.label_names == {"identity": ("000000", "000001", "000002")}
     data.setup("fit")
     batches = list(data.train_dataloader())
@@ -51,9 +52,31 @@ def test_lists_alone_are_enough_to_test(root):
         data.train_dataloader()
 
 
+def test_people_are_looked_for_in_galleries(root):
+    people = str(root / "people")
+    data = VerificationDataModule(pairs={"LFW": str(root / "lfw")}, galleries={"people": people}, transform=PLAIN)
+    data.setup("test")
+    assert list(data.trials("test")) == ["LFW", "people"]
+    trial = data.trials("test")["people"]
+    assert trial.pairs is None
+    assert trial.identities.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.trials("test")["LFW"].identities is None
+    keys = [key for batch in data.test_dataloader()[1] for key in batch["key"]]
+    assert [trial.rows[key] for key in keys] == list(range(12))
+
+
+def test_pictures_of_one_person_come_together(root):
+    data = VerificationDataModule(str(root / "people"), pictures_per_person=2, transform=PLAIN, batch_size=4)
+    for batch in data.train_dataloader():
+        one, other, third, fourth = batch["labels"]["identity"].tolist()
+        assert (one, third) == (other, fourth)
+
+
 def test_settings_that_cannot_work(root):
     with pytest.raises(ConfigError, match=r"give root \(a folder of people\), pairs"):
         VerificationDataModule()
+    with pytest.raises(ConfigError, match="'LFW' is the name of a list of pairs and of a gallery"):
+        VerificationDataModule(pairs={"LFW": "x"}, galleries={"LFW": "y"})
     with pytest.raises(DatasetNotFoundError, match="nowhere' does not exist"):
         VerificationDataModule(str(root / "nowhere"))
     with pytest.raises(DatasetNotFoundError, match=r"none.bin' do not exist"):

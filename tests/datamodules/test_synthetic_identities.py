@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_splits_share_nobody_and_lists_find_their_pictures():
     assert len(set.union(*people.values())) == 6 + 20 + 30
     for split, loaders in (("val", module.val_dataloader()), ("test", module.test_dataloader())):
         (loader,) = loaders
-        ((name, (pairs, rows)),) = module.pair_lists(split).items()
+        ((name, trial),) = module.trials(split).items()
+        pairs, rows = trial.pairs, trial.rows
         batches = list(loader)
         found = {
             rows[key]: int(who) for b in batches for key, who in zip(b["key"], b["labels"]["identity"], strict=True)
@@ -89,15 +91,16 @@ def test_splits_share_nobody_and_lists_find_their_pictures():
         assert sorted(found) == list(range(len(rows))) == list(range(3 * PEOPLE[f"{split}_people"]))
         same = [found[one] == found[other] for one, other in zip(pairs.first, pairs.second, strict=True)]
         np.testing.assert_array_equal(same, pairs.same)
+        assert trial.identities.tolist() == [found[row] for row in range(len(rows))]
     with pytest.raises(ConfigError, match="no pairs of split 'train'"):
-        module.pair_lists("train")
+        module.trials("train")
 
 
 def test_validation_and_test_are_other_pairs_of_other_people():
     module = data(val_people=30, val_pairs=60)
-    (val,), (test,) = module.pair_lists("val").values(), module.pair_lists("test").values()
-    assert (val[0].first != test[0].first).any()
-    assert not set(val[1]) & set(test[1])
+    (val,), (test,) = module.trials("val").values(), module.trials("test").values()
+    assert (val.pairs.first != test.pairs.first).any()
+    assert not set(val.rows) & set(test.rows)
 
 
 def test_batches_of_people_hold_every_picture_once():
@@ -139,7 +142,7 @@ def test_people_of_uneven_size_make_smaller_groups():
     assert order == again != other
     runs = "".join(names[index] for index in order)
     assert Counter(runs) == {"a": 5, "b": 1, "c": 4}
-    changes = sum(one != other for one, other in zip(runs, runs[1:], strict=False))
+    changes = sum(one != other for one, other in itertools.pairwise(runs))
     assert changes <= 5  # 3 + 1 + 2 groups
 
 
@@ -148,7 +151,7 @@ def test_processes_share_out_the_same_pass():
     shares = [passes(GroupedBatches(Rows(names), list, 4, 0, Replica(rank, 2), 4), 0) for rank in (0, 1)]
     for one, other in zip(*shares, strict=True):
         assert Counter(names[index] for index in one + other).most_common()[0][1] == 4
-    assert sorted(sum(shares[0] + shares[1], [])) == list(range(16))
+    assert sorted(itertools.chain(*shares[0], *shares[1])) == list(range(16))
 
 
 def test_people_are_numbered_as_they_come():

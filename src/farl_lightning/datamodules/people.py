@@ -1,7 +1,9 @@
-"""What datamodules for verification share: batches of people, and one evaluation loader per list of pairs."""
+"""What datamodules for verification share: batches of people, and one evaluation loader per list or gallery."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +17,8 @@ from farl_lightning.datamodules.faces import DenseDataModule
 from farl_lightning.datamodules.loader import ResumableLoader
 from farl_lightning.datamodules.samplers import ShuffledBatches
 from farl_lightning.datamodules.samples import FaceSamples
-from farl_lightning.datasets.pairs import FacePairs, PairList
+from farl_lightning.datasets.faces import FaceDataset
+from farl_lightning.datasets.pairs import PairList
 from farl_lightning.datasets.source import Replica
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.random import keyed_generator
@@ -88,10 +91,31 @@ def _number_groups(people: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.i
     return np.cumsum(within % size == 0) - 1
 
 
-class PeopleDataModule(DenseDataModule):
-    """Base of datamodules that train on people and are judged by pairs of others.
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Pictures that embeddings are judged by: in pairs (is it the same person?), by rank (who is it?), or in both ways.
 
-    Validation and test have one loader per list of pairs; every picture of a list comes once.
+    Attributes:
+        faces: The pictures, each of them once.
+        pairs: Pairs of their rows; None for none.
+        identities: (N,) int64 who each row shows, -1 unknown; None where nobody says. A person's first picture is the
+            gallery, the others are probes.
+    """
+
+    faces: FaceDataset
+    pairs: PairList | None = None
+    identities: npt.NDArray[np.int64] | None = None
+
+    @functools.cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of every picture by its key."""
+        return {key: row for row, key in enumerate(self.faces.keys)}
+
+
+class PeopleDataModule(DenseDataModule):
+    """Base of datamodules that train on people and are judged by pictures of others.
+
+    Validation and test have one loader per :class:`Trial`; every picture of a trial comes once.
 
     Attributes:
         pictures_per_person: Training pictures of one person that come together; None shuffles them one by one.
@@ -100,20 +124,12 @@ class PeopleDataModule(DenseDataModule):
     pictures_per_person: int | None
 
     @abstractmethod
-    def split_pairs(self, split: str) -> dict[str, FacePairs]:
-        """Return the lists of pairs of a split by name, in the order of its loaders.
+    def trials(self, split: str) -> dict[str, Trial]:
+        """Return what a split judges by, by name, in the order of its loaders.
 
         Args:
             split: ``"val"`` or ``"test"``.
         """
-
-    def pair_lists(self, split: str) -> dict[str, tuple[PairList, dict[str, int]]]:
-        """Return for each list its pairs, and the row of every key in its batches.
-
-        Args:
-            split: ``"val"`` or ``"test"``.
-        """
-        return {name: (faces.pairs, faces.rows) for name, faces in self.split_pairs(split).items()}
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the shuffled, resumable training loader."""
@@ -124,10 +140,10 @@ class PeopleDataModule(DenseDataModule):
         )
 
     def _eval(self, split: str) -> DataLoader[Any] | list[Any]:
-        """Return one loader per list."""
+        """Return one loader per trial."""
         transform = DenseTransform(self.transform, FaceSpec(), self.seed, train=False)
-        lists = self.split_pairs(split).values()
-        return [self.eval_loader(self._samples(faces, transform), collate_faces) for faces in lists]
+        trials = self.trials(split).values()
+        return [self.eval_loader(self._samples(trial.faces, transform), collate_faces) for trial in trials]
 
 
 def checked_pictures(pictures: int | None) -> int | None:

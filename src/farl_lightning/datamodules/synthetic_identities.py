@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from farl_lightning.datamodules.faces import SPLITS
-from farl_lightning.datamodules.people import PeopleDataModule, checked_pictures
+from farl_lightning.datamodules.people import PeopleDataModule, Trial, checked_pictures
 from farl_lightning.datamodules.synthetic_dense import DrawnSplits
 from farl_lightning.datasets.drawn_identities import DrawnIdentities, draw_pairs, identity_labels
-from farl_lightning.datasets.pairs import FacePairs
 from farl_lightning.datasets.synthetic import SyntheticFaces
 from farl_lightning.errors import ConfigError
 from farl_lightning.transforms.dense_config import DenseTransformConfig, global_recipe
 
 LIST = "drawn"
-"""Name of the list of pairs."""
+"""Name of the one trial."""
 
 
 class SyntheticIdentitiesDataModule(PeopleDataModule, DrawnSplits):
     """Drawn people to train on, and pairs of pictures of other people to validate and to test on.
+
+    The same pictures tell how often a person is found by rank: a person's first picture is the gallery.
 
     The pairs are made as LFW's: ten folds that share nobody, in each as many pairs of one person as of two. Nobody is
     in two splits. Pictures of a person differ in expression, age (up to 3 years), pose, light, background, hats,
@@ -107,13 +108,16 @@ class SyntheticIdentitiesDataModule(PeopleDataModule, DrawnSplits):
         """Return the recipe for whole faces at the size of the drawn pictures."""
         return global_recipe(size=self.image_size)
 
-    def split_pairs(self, split: str) -> dict[str, FacePairs]:
-        """Return the one list of a split.
+    def trials(self, split: str) -> dict[str, Trial]:
+        """Return the pairs of a split; who is on their pictures is known as well.
 
         Args:
             split: ``"val"`` or ``"test"``.
+
+        Raises:
+            ConfigError: If it is another split.
         """
         faces = self.faces(split)
-        if split not in self._pairs or faces is None:
+        if split not in self._pairs or not isinstance(faces, DrawnIdentities):
             raise ConfigError(f"there are no pairs of split '{split}'; allowed: {', '.join(self._pairs)}")
-        return {LIST: FacePairs(faces, self._pairs[split])}
+        return {LIST: Trial(faces, self._pairs[split], faces.identities)}

@@ -86,7 +86,7 @@ def merged(saved: Any, path: str | Path, *, ema: bool = True) -> dict[str, Any]:
     hparams = dict(saved.get("hyper_parameters") or {})
     if not has_lora(state):
         raise CheckpointError(
-            f"'{path}' holds no adapters (its tuning is '{hparams.get('tuning', 'unknown')}'), so nothing is to be merged"
+            f"'{path}' holds no adapters (its tuning is '{hparams.get('tuning', 'unknown')}'), nothing to merge"
         )
     checkpoint = {name: value for name, value in saved.items() if name not in _OF_TRAINING}
     return {

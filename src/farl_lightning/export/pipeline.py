@@ -171,7 +171,7 @@ def decoder(network: GlobalNetwork) -> Decoder:
 
 
 class PhotoJudge(PhotoNetwork):
-    """Answers for whole faces: ``attributes`` or ``probabilities`` (B, A), or ``age`` (B,); ``logits`` (B, A); ``matrix``.
+    """Answers for whole faces: ``attributes``, ``probabilities`` (B, A) or ``age`` (B,); ``logits`` (B, A); ``matrix``.
 
     Args:
         network: For attributes, classes or age.
@@ -219,7 +219,7 @@ def photo_network(network: nn.Module, spec: FaceSpec) -> PhotoNetwork:
     if isinstance(network, GlobalNetwork):
         return PhotoJudge(network, spec)
     raise ConfigError(
-        f"a {type(network).__name__} cannot be exported; networks for parsing, alignment, attributes, classes and age can"
+        f"a {type(network).__name__} cannot be exported; networks for parsing, alignment, attributes, classes, age can"
     )
 
 

@@ -119,8 +119,8 @@ class FacePredictor:
                 FaRL, a file of facer, or the name of known weights, such as ``"facer-parsing-lapa"``.
             device: See the class.
             detector: See the class.
-            kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"`` or ``"age"``, where the file does
-                not say.
+            kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"`` or ``"age"``, where the file
+                does not say.
             spec: What the network expects of faces, where the file does not say, or to replace what it says.
             ema: Whether the averaged weights are taken where a file holds both.
             **options: Further arguments of the class.

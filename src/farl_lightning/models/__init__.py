@@ -7,6 +7,7 @@ from farl_lightning import lazy_names
 _PUBLIC: dict[str, str] = {
     "AlignmentOutput": "farl_lightning.models.dense",
     "AttributeHead": "farl_lightning.models.heads.attributes",
+    "BackboneFeatures": "farl_lightning.models.backbone_features",
     "DVAETokens": "farl_lightning.models.image_tokenizer",
     "DenseConfig": "farl_lightning.models.config",
     "EncoderFeatures": "farl_lightning.models.features",

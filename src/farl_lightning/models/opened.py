@@ -82,5 +82,6 @@ def _check_labels(path: str | Path, kind: str, spec: FaceSpec, found: DenseCheck
         "classification": len(spec.label_names.get(str(found.task_settings.get("column")), ())),
         "age": 0,
     }[kind]
-    if named not in (0, found.num_outputs):
-        raise CheckpointError(f"'{path}' has {found.num_outputs} outputs for {kind}, but its FaceSpec describes {named}")
+    outputs = found.num_outputs
+    if named not in (0, outputs):
+        raise CheckpointError(f"'{path}' has {outputs} outputs for {kind}, but its FaceSpec describes {named}")

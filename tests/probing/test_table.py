@@ -43,7 +43,7 @@ def test_parts_become_one_table(tmp_path, ending):
 
 
 def test_parts_that_differ_leave_no_file(tmp_path):
-    one, other = make_table(4), make_table(4, width=3)
+    one, other = make_table(4), make_table(4, width=5)
     other.label_names["kind"] = ("x", "y", "z")
     with pytest.raises(DataError, match="differ in their columns"):
         write_features(tmp_path / "faces.parquet", [one, other])

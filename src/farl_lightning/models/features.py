@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from typing_extensions import Self
 from farl_lightning.errors import CheckpointError, ConfigError, did_you_mean
 from farl_lightning.functional.resize import resize
 from farl_lightning.models.checkpoint import override
-from farl_lightning.models.dense_checkpoint import HasEncoder, load_encoder, read_dense, read_encoder
+from farl_lightning.models.dense_checkpoint import load_encoder, read_dense, read_encoder
 from farl_lightning.models.image_encoder import ImageEncoder
 from farl_lightning.types import FaceSpec
 
@@ -160,7 +160,7 @@ class EncoderFeatures(nn.Module):
         held = read_encoder(path, ema=ema)
         config = override(held.config, dict(image or {}))
         config = dataclasses.replace(config, pretrained=False)
-        holder = nn.Module()
+        holder: Any = nn.Module()
         holder.face_spec = None
         projection = held.state.get("encoder.proj")
         width = projection.shape[1] if projection is not None and _has_feature(held.state) else None
@@ -168,7 +168,7 @@ class EncoderFeatures(nn.Module):
         depth = _depth(held.state)
         if depth < encoder.depth:
             encoder.cut_after(depth - 1)
-        load_encoder(cast(HasEncoder, holder), path, ema=ema)
+        load_encoder(holder, path, ema=ema)
         spec = spec or held.face_spec or _downstream_spec(path, ema) or FaceSpec(image_size=encoder.image_size)
         return cls(encoder.requires_grad_(False), spec, blocks, pools, feature)
 

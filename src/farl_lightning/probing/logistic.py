@@ -25,6 +25,9 @@ HELD_OUT = 5
 MIN_FACES = 50
 """Below so many training faces none is held out."""
 
+EPOCHS = 50
+"""Passes of SGD over the training faces."""
+
 Loss = Literal["class", "attributes", "number"]
 
 
@@ -131,7 +134,7 @@ def minimise(
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     found = flat.detach()
     return found[:-1] * scale, found[-1]
 
@@ -142,7 +145,7 @@ def fit_sgd(
     outputs: int,
     kind: Loss,
     *,
-    epochs: int = 50,
+    epochs: int = EPOCHS,
     batch_size: int = 256,
     lr: float = 0.1,
     seed: int = 0,
@@ -172,7 +175,9 @@ def fit_sgd(
     generator = keyed_generator(seed, "sgd")
     with torch.enable_grad():
         for _ in range(epochs):
-            for rows in torch.randperm(size, generator=generator).to(features.device).split(batch_size):
+            order = torch.randperm(size, generator=generator).to(features.device)
+            for first in range(0, size, batch_size):
+                rows = order[first : first + batch_size]
                 optimizer.zero_grad()
                 outputs_ = torch.addmm(flat[-1], features[rows], flat[:-1])
                 probe_loss(outputs_, targets[rows], kind).backward()  # type: ignore[no-untyped-call]

@@ -22,7 +22,8 @@ def nearest(train: Tensor, test: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
     k = min(k, len(train))
-    parts = [(part @ train.T).topk(k, dim=1) for part in test.split(max(1, _CHUNK // max(1, len(train))))]
+    rows = max(1, _CHUNK // max(1, len(train)))
+    parts = [(test[start : start + rows] @ train.T).topk(k, dim=1) for start in range(0, len(test), rows)]
     if not parts:
         return test.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64, device=test.device)
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

@@ -16,7 +16,7 @@ from torch import Tensor
 from farl_lightning.errors import ConfigError, DataError, did_you_mean
 from farl_lightning.functional.bootstrap import bootstrap_mean_interval, bootstrap_sign_interval
 from farl_lightning.metrics import AgeErrors, AttributeScores, Baseline, ClassificationScores
-from farl_lightning.probing.logistic import fit_logistic, fit_sgd
+from farl_lightning.probing.logistic import EPOCHS, fit_logistic, fit_sgd
 from farl_lightning.probing.neighbours import nearest, vote
 from farl_lightning.probing.ridge import fit_ridge
 from farl_lightning.probing.spectrum import spectrum
@@ -181,9 +181,9 @@ def predict(
         shift, unit = labels.mean(), labels.std(correction=0).clamp(min=1e-12)
         labels = (labels - shift) / unit
     rotated = directions.rotate(test)
+    setting: float = EPOCHS
     if method == "sgd":
         weights, bias = fit_sgd(directions.rotated, labels, target.outputs, target.kind, seed=seed)
-        setting = float("nan")
     elif method == "linear" and target.kind != "number":
         weights, bias, setting = fit_logistic(directions, labels, target.outputs, target.kind, seed)
     else:
@@ -226,11 +226,7 @@ class _Judged:
 def _judge(answers: Tensor, target: Target) -> _Judged:
     """Compare answers with labels that are all known."""
     answers, labels = answers.cpu(), target.values.cpu()
-    metric: Any = {
-        "class": lambda: ClassificationScores(target.outputs, target.names),
-        "attributes": lambda: AttributeScores(target.names),
-        "number": lambda: AgeErrors(),
-    }[target.kind]()
+    metric = _metric(target)
     metric.update(answers, labels)
     wanted = ("accuracy", "balanced_accuracy", "f1_macro", "accuracy_mean", "balanced_mean", "mae")
     scores = {name: float(value) for name, value in metric.compute().items() if name in wanted}
@@ -241,6 +237,13 @@ def _judge(answers: Tensor, target: Target) -> _Judged:
     else:
         low, high = bootstrap_mean_interval(outcomes)
     return _Judged(scores, low, high, outcomes, metric.baseline)
+
+
+def _metric(target: Target) -> Any:
+    """Return what judges a column."""
+    if target.kind == "class":
+        return ClassificationScores(target.outputs, target.names)
+    return AttributeScores(target.names) if target.kind == "attributes" else AgeErrors()
 
 
 def _outcomes(answers: Tensor, labels: Tensor, kind: str) -> Tensor:

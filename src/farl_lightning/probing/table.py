@@ -54,8 +54,8 @@ class FeatureTable:
             if feature.ndim != 2:
                 raise DataError(f"feature '{name}' has shape {feature.shape}; (faces, numbers) was expected")
         for name, names in self.label_names.items():
-            top = int(self.labels[name].max(initial=-1)) if name in self.labels else -1
-            if names and top >= len(names):
+            top = int(self.labels[name].max(initial=-1)) if names and name in self.labels else -1
+            if top >= len(names) > 0:
                 raise DataError(f"column '{name}' has class {top}, but {len(names)} names: {', '.join(names)}")
         attributes = self.labels.get(ATTRIBUTES)
         if attributes is not None and attributes.shape[1:] != (len(self.attributes),):

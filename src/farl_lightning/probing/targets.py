@@ -152,7 +152,7 @@ def draw(target: Target, budget: int | float | None, seed: int) -> Tensor:
     if target.kind != "class":
         return rows[:budget].sort().values
     classes = target.values[rows]
-    return torch.cat([rows[classes == value][:budget] for value in classes.unique()]).sort().values
+    return torch.cat([rows[classes == value][:budget] for value in sorted(set(classes.tolist()))]).sort().values
 
 
 def _check_budget(budget: int | float) -> None:

@@ -38,6 +38,21 @@ def global_sum(x: Tensor) -> Tensor:
     return total
 
 
+def global_max(x: Tensor) -> Tensor:
+    """Take the highest value of each element over all processes, without gradient.
+
+    Args:
+        x: Any shape and numeric dtype, the same on every process.
+
+    Returns:
+        A new tensor of the same shape and dtype that shares nothing with ``x``.
+    """
+    highest = x.detach().clone(memory_format=torch.contiguous_format)
+    if world_size() > 1:
+        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return highest
+
+
 def global_mean(total: Tensor, count: int | Tensor) -> Tensor:
     """Share out a mean over all processes, so that the mean of the shares is the mean over everything.
 
@@ -55,6 +70,23 @@ def global_mean(total: Tensor, count: int | Tensor) -> Tensor:
     if not isinstance(count, Tensor):
         count = torch.full((), count, dtype=torch.int64, device=total.device)
     return total * world_size() / global_sum(count).clamp(min=1)
+
+
+def broadcast_from(x: Tensor, source: int, rows: int) -> Tensor:
+    """Hand the rows of one process to all, without gradient.
+
+    Args:
+        x: (n, ...) of the same dtype and trailing shape on every process; only that of ``source`` is read.
+        source: Number of the process whose rows are wanted.
+        rows: How many rows it has.
+
+    Returns:
+        (rows, ...); ``x`` itself, detached, on the process that has them.
+    """
+    x = x.detach().contiguous() if rank() == source else x.new_empty(rows, *x.shape[1:])
+    if world_size() > 1:
+        dist.broadcast(x, source)
+    return x
 
 
 def process_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

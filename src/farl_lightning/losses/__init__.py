@@ -13,6 +13,7 @@ from farl_lightning.losses.alignment import AlignmentLoss
 from farl_lightning.losses.attributes import AttributeLoss
 from farl_lightning.losses.classification import ClassificationLoss
 from farl_lightning.losses.contrastive import clip_loss, siglip_loss
+from farl_lightning.losses.margin import MarginKind, margin_logits, symmetry_loss, triplet_loss
 from farl_lightning.losses.masked_image import masked_pixel_loss, masked_token_loss
 from farl_lightning.losses.parsing import ParsingLoss, parsing_loss
 
@@ -26,11 +27,15 @@ __all__ = [
     "AlignmentLoss",
     "AttributeLoss",
     "ClassificationLoss",
+    "MarginKind",
     "ParsingLoss",
     "clip_loss",
+    "margin_logits",
     "masked_pixel_loss",
     "masked_token_loss",
     "parsing_loss",
     "read_age_method",
     "siglip_loss",
+    "symmetry_loss",
+    "triplet_loss",
 ]

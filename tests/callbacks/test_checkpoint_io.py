@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,15 +29,34 @@ def value(path: Path) -> float:
     return float(IO.load_checkpoint(path, weights_only=True)["state_dict"]["weight"][0])
 
 
-def in_child(action) -> int:
-    """Run something in a fork of this process; its exit code, negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            action()
-        finally:
-            os._exit(3)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+KILLED_WRITER = """
+import os, signal, sys
+import torch
+from farl_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+
+setattr(os, sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+AtomicCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.full((100_000,), 2.0)}}, sys.argv[1])
+"""
+LIMITED_WRITER = """
+import resource, signal, sys
+import torch
+from farl_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from farl_lightning.errors import CheckpointError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.full((100_000,), 2.0)}}, sys.argv[1])
+except CheckpointError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+def in_child(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own: a fork of this one, whose threads others started, could wait forever."""
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_round_trip_in_a_new_folder(tmp_path):
@@ -52,15 +71,11 @@ def test_round_trip_in_a_new_folder(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_kill_while_writing_leaves_the_one_before(tmp_path, monkeypatch, moment):
+def test_a_kill_while_writing_leaves_the_one_before(tmp_path, moment):
     path = tmp_path / "last.ckpt"
     IO.save_checkpoint(state(1), path)
-
-    def save() -> None:
-        monkeypatch.setattr(os, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        IO.save_checkpoint(state(2), path)
-
-    assert in_child(save) == -signal.SIGKILL
+    killed = in_child(KILLED_WRITER, path, moment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert value(path) == 1
     assert len(os.listdir(tmp_path)) == 2  # with what the killed process left
     assert list(tmp_path.glob("*.ckpt")) == [path]
@@ -73,16 +88,10 @@ def test_a_full_disk_leaves_the_one_before(tmp_path):
     """Without rights to mount anything: a limit on the size of files, which a write meets as it would a full disk."""
     path = tmp_path / "last.ckpt"
     IO.save_checkpoint(state(1), path)
-
-    def save() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-        try:
-            IO.save_checkpoint(state(2), path)
-        except CheckpointError as error:
-            os._exit(7 if "last.ckpt' could not be written" in str(error) and "the one before" in str(error) else 8)
-
-    assert in_child(save) == 7
+    limited = in_child(LIMITED_WRITER, path)
+    assert limited.returncode == 7, limited.stderr
+    assert "last.ckpt' could not be written" in limited.stdout
+    assert "the one before" in limited.stdout
     assert value(path) == 1
     assert os.listdir(tmp_path) == ["last.ckpt"]
 

@@ -112,6 +112,13 @@ def _data(rest: list[str]) -> int:
     return run(rest)
 
 
+def _benchmark(rest: list[str]) -> int:
+    """Compare encoders over tasks, ways of tuning, shares of labels and seeds."""
+    from farl_lightning.cli.benchmark import run
+
+    return run(rest)
+
+
 def _consolidate(rest: list[str]) -> int:
     """Join the shards of a checkpoint into one file."""
     from farl_lightning.cli.consolidate import run
@@ -151,6 +158,7 @@ def _init(rest: list[str]) -> int:
 
 
 _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
+    "benchmark": _benchmark,
     "configs": _configs,
     "consolidate": _consolidate,
     "data": _data,

@@ -19,6 +19,7 @@ with a model
 without
   configs     list the shipped configs; 'configs show NAME' prints one
   init DIR    write a small project of your own: objective, head, config, test
+  benchmark   compare encoders over tasks, ways of tuning, shares of labels and seeds: one table, one HTML page
   plan        memory, operations, communication, time and cost of a pretraining config on GPUs that are not at hand
   data        write-shards, check, index-detections
   consolidate join the shards of a checkpoint (trainer/fsdp2.yaml) into one file

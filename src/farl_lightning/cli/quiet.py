@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 # beginnings of log lines; what they say is either advertising, or said better by our own first line
 _LINES = (
@@ -80,3 +83,22 @@ def _handlers() -> list[logging.Handler]:
     import lightning.pytorch  # noqa: F401  # makes them
 
     return [handler for name in _LOGGERS for handler in logging.getLogger(name).handlers]
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Write all that is printed and logged in the block to the end of a file, instead of the screen.
+
+    Args:
+        path: The file; its folder exists.
+    """
+    with path.open("a", encoding="utf-8") as log:
+        handlers = [handler for handler in _handlers() if isinstance(handler, logging.StreamHandler)]
+        streams = [handler.setStream(log) for handler in handlers]
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                yield
+        finally:
+            for handler, stream in zip(handlers, streams, strict=True):
+                if stream is not None:
+                    handler.setStream(stream)

@@ -10,6 +10,7 @@ from farl_lightning.metrics.masked_tokens import MaskedTokenAccuracy
 from farl_lightning.metrics.parsing import ParsingF1
 from farl_lightning.metrics.retrieval import RetrievalRecall
 from farl_lightning.metrics.subgroups import SubgroupScores, SubgroupTable, subgroup_table
+from farl_lightning.metrics.verification import Identification, VerificationScores
 from farl_lightning.metrics.zero_shot import ZeroShotAttributes
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Baseline",
     "BoundaryF1",
     "ClassificationScores",
+    "Identification",
     "LandmarkErrors",
     "LandmarkNME",
     "MaskedTokenAccuracy",
@@ -26,6 +28,7 @@ __all__ = [
     "RetrievalRecall",
     "SubgroupScores",
     "SubgroupTable",
+    "VerificationScores",
     "ZeroShotAttributes",
     "subgroup_table",
 ]

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from farl_lightning.datasets.table_faces import TableColumns, bin_name, natural, table_faces, table_spec
+from farl_lightning.datasets.table_faces import TableColumns, table_faces, table_spec
 from farl_lightning.datasets.table_file import read_table
 from farl_lightning.errors import ConfigError
+from farl_lightning.text import bin_name, natural
 
 
 def read(tmp_path, rows, **columns):

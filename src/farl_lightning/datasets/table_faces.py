@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from farl_lightning.datasets.labelled import UNKNOWN, FaceTable
 from farl_lightning.datasets.table_file import TableFile
 from farl_lightning.errors import ConfigError, did_you_mean
+from farl_lightning.text import bin_name, natural
 from farl_lightning.types import ATTRIBUTES, FaceSpec
 
 CLASS, NUMBER = "class", "number"
@@ -121,19 +121,6 @@ def _names(tables: Sequence[TableFile], columns: TableColumns, name: str, kind: 
     if not words:
         raise ConfigError(f"label '{name}' has no value in {', '.join(str(table.path) for table in tables)}")
     return tuple(sorted((word for word in words if word is not None), key=natural))
-
-
-def natural(word: str) -> tuple[tuple[bool, float, str], ...]:
-    """Return a key that sorts numbers inside of words by value: "3-9" before "10-19".
-
-    Args:
-        word: The word.
-    """
-    try:
-        return ((False, float(word), ""),)
-    except ValueError:
-        parts = re.split(r"(\d+)", word)
-        return tuple((not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in parts if part)
 
 
 def table_faces(table: TableFile, columns: TableColumns, spec: FaceSpec) -> FaceTable:
@@ -273,28 +260,6 @@ def float_word(word: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def bin_name(value: float, limits: Sequence[float]) -> str:
-    """Return the name of the interval that a number lies in.
-
-    Args:
-        value: The number; nan lies nowhere.
-        limits: Rising; an interval begins at its lower limit.
-
-    Returns:
-        Such as ``"<30"``, ``"30-60"`` or ``">=60"``; empty for nan.
-
-    Example:
-        >>> bin_name(30, [30, 60])
-        '30-60'
-    """
-    if math.isnan(value):
-        return ""
-    number = sum(value >= limit for limit in limits)
-    if number == 0:
-        return f"<{limits[0]:g}"
-    return f">={limits[-1]:g}" if number == len(limits) else f"{limits[number - 1]:g}-{limits[number]:g}"
 
 
 def rows_of(table: TableFile, column: str, names: Iterable[str]) -> list[int]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional import ced
 from farl_lightning.functional.landmark_errors import landmark_errors, norm_distance
 from farl_lightning.functional.precision import as_float64
+from farl_lightning.metrics.names import joined, name_bytes, name_code, read_names
 
 Curve = tuple[Tensor, Tensor]
 """Thresholds and the share of errors up to each, (K,) float64."""
@@ -79,16 +78,32 @@ class LandmarkErrors(Metric):
         Raises:
             ConfigError: If shapes or numbers do not fit.
         """
-        pred, target = as_float64(pred), as_float64(target)
-        box, visible = (None if x is None else x.to(pred.device) for x in (box, visible))
-        distance = norm_distance(target, self.normalizer, box=box, indices=self.indices)
-        errors = landmark_errors(pred, target, distance, visible=visible)
+        errors = self.face_errors(pred, target, box=box, visible=visible)
         kept = torch.ones_like(errors, dtype=torch.bool) if valid is None else valid.to(errors.device)
         self.undefined += (errors.isnan() & kept).sum().to(self.undefined.device)
         kept = kept & ~errors.isnan()
         self.errors.append(errors[kept])
         if subsets is not None:
             self._add_members(errors, kept.tolist(), [tuple(names) for names in subsets])
+
+    def face_errors(
+        self, pred: Tensor, target: Tensor, *, box: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """Return the normalised error of each face, without adding it.
+
+        Args:
+            pred: See :meth:`update`, as all that follow.
+            target: True landmarks.
+            box: Boxes.
+            visible: Points that count.
+
+        Returns:
+            (B,) float64, nan where the annotation gives no distance.
+        """
+        pred, target = as_float64(pred), as_float64(target)
+        box, visible = (None if x is None else x.to(pred.device) for x in (box, visible))
+        distance = norm_distance(target, self.normalizer, box=box, indices=self.indices)
+        return landmark_errors(pred, target, distance, visible=visible)
 
     def _add_members(self, errors: Tensor, kept: list[bool], subsets: list[tuple[str, ...]]) -> None:
         """Keep one entry per face and subset, and the bytes of every name, which meets those of other processes."""
@@ -98,10 +113,10 @@ class LandmarkErrors(Metric):
         if not pairs:
             return
         self.member_errors.append(errors[[i for i, _ in pairs]])
-        self.member_codes.append(errors.new_tensor([_code(name) for _, name in pairs]))
+        self.member_codes.append(errors.new_tensor([name_code(name) for _, name in pairs]))
         for name in sorted({name for _, name in pairs} - self._names):
             self._names.add(name)
-            self.name_bytes.append(errors.new_tensor(list(f"{name}\n".encode())))
+            self.name_bytes.append(errors.new_tensor(name_bytes(name)))
 
     def reset(self) -> None:
         """Forget all faces."""
@@ -113,10 +128,10 @@ class LandmarkErrors(Metric):
 
         Inside :meth:`compute` these are the errors of all processes; outside, those of this one.
         """
-        groups = {"": _joined(self.errors, self.device)}
-        codes, errors = _joined(self.member_codes, self.device), _joined(self.member_errors, self.device)
-        names = bytes(_joined(self.name_bytes, self.device).long().tolist()).decode().split("\n")
-        groups |= {name: errors[codes == _code(name)] for name in sorted(set(names) - {""})}
+        groups = {"": joined(self.errors, self.device)}
+        codes, errors = joined(self.member_codes, self.device), joined(self.member_errors, self.device)
+        names = read_names(joined(self.name_bytes, self.device))
+        groups |= {name: errors[codes == name_code(name)] for name in names}
         return {name: values.sort().values for name, values in groups.items()}
 
     def _results(self, scores: dict[str, Callable[[Tensor], Tensor]]) -> dict[str, Tensor]:
@@ -159,8 +174,12 @@ class LandmarkNME(LandmarkErrors):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``nme`` and for each subset ``nme_<name>``, float64; NaN without faces."""
-        scale = 1.0 if self.normalizer == "none" else 100.0
-        return self._results({"nme": lambda errors: scale * errors.mean()})
+        return self._results({"nme": lambda errors: self.scale * errors.mean()})
+
+    @property
+    def scale(self) -> float:
+        """What errors are multiplied by: 100 for percent, 1 for pixels."""
+        return 1.0 if self.normalizer == "none" else 100.0
 
 
 class CED(LandmarkErrors):
@@ -221,16 +240,3 @@ class CED(LandmarkErrors):
         if self.kind == "exact":
             return 100 * ced.failure_rate_exact(errors, self.threshold)
         return 100 * ced.failure_rate_reference(errors, self.threshold)
-
-
-def _joined(state: list[Tensor] | Tensor, device: torch.device) -> Tensor:
-    """Return a list state as one tensor, also when it is empty or already joined."""
-    if isinstance(state, list) and not state:
-        return as_float64(torch.zeros(0, device=device))
-    joined: Tensor = dim_zero_cat(state)
-    return joined
-
-
-def _code(name: str) -> float:
-    """Return a number that stands for a name on every process: 48 bits of its hash, exact in a float64."""
-    return float(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "big"))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.precision import as_float64
 from farl_lightning.functional.subgroups import Gap, group_gap, group_means
+from farl_lightning.metrics.names import joined, name_bytes, name_code, read_names
 from farl_lightning.text import natural
 
 CROSS = " x "
@@ -28,7 +27,8 @@ class SubgroupTable(NamedTuple):
 
     Attributes:
         rows: One row per group, by name: ``group``, ``faces``, ``mean``, ``low`` and ``high`` (its 95 % interval),
-            ``difference`` (to the mean over all samples) and ``note``: ``"worst"``, ``"best"``, ``"too few"`` or ``""``.
+            ``difference`` (to the mean over all samples) and ``note``: ``"worst"``, ``"best"``, ``"too few"`` or
+            nothing.
         mean: Mean over all samples.
         faces: Number of samples with an outcome.
         unjudged: Number of samples without one (nan), which count nowhere.
@@ -159,7 +159,7 @@ class SubgroupScores(Metric):
             "seed": seed,
         }
         self.tables: dict[str, SubgroupTable] = {}
-        self._known: dict[str, int] = {}
+        self._known: dict[str, float] = {}
         self.set_dtype(torch.float64)  # a process without a face then sends empty float64 lists, as the others do
         self.add_state("outcomes", [], dist_reduce_fx="cat")
         self.add_state("codes", [], dist_reduce_fx="cat")  # 48 bits of each name: processes need not agree on numbers
@@ -192,9 +192,9 @@ class SubgroupScores(Metric):
         for name in dict.fromkeys(names):
             if name not in self._known:
                 text = " ".join(name.split())  # a name is one line
-                self._known[name] = _code(text)
-                self.letters.append(torch.tensor(list(f"{text}\n".encode()), dtype=torch.float64, device=device))
-        return [float(self._known[name]) for name in names]
+                self._known[name] = name_code(text)
+                self.letters.append(torch.tensor(name_bytes(text), dtype=torch.float64, device=device))
+        return [self._known[name] for name in names]
 
     def compute(self) -> dict[str, Tensor]:
         """Split all outcomes of all processes.
@@ -203,10 +203,10 @@ class SubgroupScores(Metric):
             For each column ``worst_<column>`` (mean of the worst group), ``gap_<column>``, and ``gap_low_<column>`` and
             ``gap_high_<column>``, its interval; float64, nan with fewer than two groups of enough faces.
         """
-        outcomes, codes, letters = (_cat(part).cpu() for part in (self.outcomes, self.codes, self.letters))
-        lines = bytes(letters.long().tolist()).decode().split("\n")[:-1]
-        names = {_code(name): name for name in lines}
-        rows = codes.long().view(-1, len(self.columns)).T.tolist()
+        states = (self.outcomes, self.codes, self.letters)
+        outcomes, codes, letters = (joined(state, self.device).cpu() for state in states)
+        names = {name_code(name): name for name in read_names(letters)}
+        rows = codes.view(-1, len(self.columns)).T.tolist()
         self.tables = {
             column: subgroup_table(outcomes, [names[code] for code in own], **self.settings)
             for column, own in zip(self.columns, rows, strict=True)
@@ -264,13 +264,3 @@ def _gap(values: Tensor, codes: Tensor, rows: list[dict[str, Any]], draws: dict[
     number[compared] = torch.arange(len(compared))
     own = number[codes]
     return group_gap(values[own >= 0], own[own >= 0], len(compared), **draws)
-
-
-def _code(name: str) -> int:
-    """Return 48 bits of a name: a number that float64 holds exactly."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "big")
-
-
-def _cat(parts: list[Tensor]) -> Tensor:
-    """Put the parts of a state behind each other, none as well."""
-    return dim_zero_cat(parts) if len(parts) else torch.zeros(0, dtype=torch.float64)

@@ -50,7 +50,7 @@ class AgeTask(GlobalTask):
 
     monitor = "val/mae"
     mode = "min"
-    judged_by = "mae"
+    judged_by = outcome_name = "mae"
     table_name = "per_decade"
     model: FaceAge
     metric: AgeErrors
@@ -136,3 +136,8 @@ class AgeTask(GlobalTask):
         """Add a batch."""
         spread = batch["labels"].get(self.spread_column)
         self.metric.update(answers, self.labels(batch), spread, valid)
+
+    @override
+    def judge_each(self, answers: Tensor, batch: FaceBatch) -> Tensor:
+        """Return the error of each age in years."""
+        return (answers - self.labels(batch)).abs()

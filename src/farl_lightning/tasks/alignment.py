@@ -57,6 +57,7 @@ class AlignmentTask(DenseTask):
     monitor = "val/nme"
     mode = "min"
     outputs_name = "landmarks"
+    outcome_name = "nme"
     model: FaceAligner
 
     def __init__(
@@ -144,6 +145,9 @@ class AlignmentTask(DenseTask):
         given = {name: batch[name] for name in ("box", "subsets", "valid") if name in batch}
         for metric in (*self.errors.values(), self.ced):
             cast(Any, metric).update(points, target, **given)
+        first = cast(LandmarkNME, next(iter(self.errors.values())))
+        errors = first.face_errors(points, target, box=batch.get("box")) if self.wants_outcomes else None
+        self.outcomes = None if errors is None else first.scale * errors
 
     def _restore(self, batch: FaceBatch, points: Tensor) -> Tensor:
         """Return (B, N, 2) landmarks in source pixels."""

@@ -46,7 +46,7 @@ class AttributeTask(GlobalTask):
     monitor = "val/accuracy_mean"
     mode = "max"
     outputs_name = "attributes"
-    judged_by = "accuracy_mean"
+    judged_by = outcome_name = "accuracy_mean"
     table_name = "per_attribute"
     column = "attributes"
     model: FaceAttributes
@@ -108,6 +108,13 @@ class AttributeTask(GlobalTask):
     def judge(self, answers: Tensor, batch: FaceBatch, valid: Tensor) -> None:
         """Add a batch; a probability above a half is a yes."""
         self.metric.update(answers - 0.5, self.labels(batch), valid)
+
+    @override
+    def judge_each(self, answers: Tensor, batch: FaceBatch) -> Tensor:
+        """Return the share of each face's known attributes that are right, in percent."""
+        labels = self.labels(batch)
+        known = labels >= 0
+        return 100 * ((answers > 0.5) == labels.bool()).logical_and(known).sum(1) / known.sum(1)
 
     @override
     def is_logged(self, name: str) -> bool:

@@ -75,11 +75,17 @@ class BaseTask(Configurable, L.LightningModule):
         mode: ``"max"`` or ``"min"``, for ``monitor``.
         predicts: What ``predict_step`` returns: ``"features"`` (:class:`~farl_lightning.types.FeatureBatch`) or
             ``"faces"`` (:class:`~farl_lightning.types.FacePrediction`).
+        outcome_name: What single faces are judged by, such as ``"accuracy"``; empty where a task judges none. Larger
+            outcomes are better where ``mode`` is ``"max"``.
+        wants_outcomes: Whether somebody, such as a callback, reads :attr:`outcomes`.
+        outcomes: (B,) what became of each face of the last evaluated batch, in the unit of the metric
+            ``outcome_name``, nan where nothing can be said; None before, and where nobody wants them.
     """
 
     monitor: str = "val/loss"
     mode: str = "min"
     predicts: str = "features"
+    outcome_name: str = ""
     model: nn.Module
 
     def __init__(self, optim: OptimConfig | None = None, seed: int = 0) -> None:
@@ -90,6 +96,8 @@ class BaseTask(Configurable, L.LightningModule):
         self.seed = seed
         self.spec: FaceSpec | None = None
         self.references: dict[str, MetricReference] = {}
+        self.wants_outcomes = False
+        self.outcomes: Tensor | None = None
 
     def build(self) -> None:
         """Build network, losses and metrics, in this order; the last line of a subclass's constructor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -44,7 +45,7 @@ class ClassificationTask(GlobalTask):
     monitor = "val/accuracy"
     mode = "max"
     outputs_name = "classes"
-    judged_by = "accuracy"
+    judged_by = outcome_name = "accuracy"
     table_name = "per_class"
     model: FaceClassifier
     metric: ClassificationScores
@@ -107,6 +108,12 @@ class ClassificationTask(GlobalTask):
     def judge(self, answers: Tensor, batch: FaceBatch, valid: Tensor) -> None:
         """Add a batch; the most probable class is the answer."""
         self.metric.update(answers, self.labels(batch), valid)
+
+    @override
+    def judge_each(self, answers: Tensor, batch: FaceBatch) -> Tensor:
+        """Return 100 for each face whose class is right, else 0."""
+        labels = self.labels(batch)
+        return (100.0 * (answers.argmax(1) == labels)).masked_fill(labels < 0, torch.nan)
 
     @override
     def finish(self, stage: str) -> None:

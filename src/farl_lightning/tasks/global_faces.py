@@ -101,6 +101,15 @@ class GlobalTask(DownstreamTask):
         """
 
     @abstractmethod
+    def judge_each(self, answers: Tensor, batch: FaceBatch) -> Tensor:
+        """Return what became of each face: (B,) in the unit of the metric ``outcome_name``, nan where it is not known.
+
+        Args:
+            answers: Of :meth:`answer`.
+            batch: The batch.
+        """
+
+    @abstractmethod
     def answer(self, outputs: Tensor) -> Tensor:
         """Turn outputs into answers that may be averaged over views: probabilities, or years.
 
@@ -154,7 +163,9 @@ class GlobalTask(DownstreamTask):
         loss = self.label_loss(outputs[0], self.labels(batch))
         known = loss.known & valid.view(-1, *[1] * (loss.known.ndim - 1))
         self.log_loss(stage, mean_known(loss.values, known), _parts(loss, known), int(known.sum()))
-        self.judge(torch.stack([self.answer(o) for o in outputs]).mean(0), batch, valid)
+        answers = torch.stack([self.answer(o) for o in outputs]).mean(0)
+        self.judge(answers, batch, valid)
+        self.outcomes = self.judge_each(answers, batch) if self.wants_outcomes else None
         return None
 
     @override

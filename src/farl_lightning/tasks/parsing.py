@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from farl_lightning.functional.restore import restore_labels
-from farl_lightning.functional.segmentation import f1_scores, iou_scores
+from farl_lightning.functional.segmentation import confusion_matrix, f1_scores, foreground_mean, iou_scores
 from farl_lightning.functional.views import merge_logits
 from farl_lightning.losses import ParsingLoss
 from farl_lightning.metrics import BoundaryF1, ParsingF1
@@ -50,6 +50,7 @@ class ParsingTask(DenseTask):
     monitor = "val/f1_mean"
     mode = "max"
     outputs_name = "classes"
+    outcome_name = "f1_mean"
     model: FaceParser
 
     def __init__(
@@ -120,6 +121,7 @@ class ParsingTask(DenseTask):
 
     def _judge(self, batch: FaceBatch, logits: Tensor, valid: Tensor, stage: str) -> None:
         """Count the pixels of the samples that count: of the source pictures, or of the crops where there are none."""
+        each = torch.full((len(valid),), torch.nan, dtype=torch.float64)
         for row in valid.nonzero().flatten().tolist():
             if "source_mask" in batch:
                 pred, target = self._restore(batch, logits, row), batch["source_mask"][row]
@@ -128,6 +130,9 @@ class ParsingTask(DenseTask):
             self.metric.update([pred], [target])
             if self.boundary_metric is not None and stage == "test":
                 self.boundary_metric.update([pred], [target])
+            if self.wants_outcomes:
+                each[row] = face_f1(pred, target, self.num_outputs or 0)
+        self.outcomes = each if self.wants_outcomes else None
 
     def _restore(self, batch: FaceBatch, logits: Tensor, row: int) -> Tensor:
         """Return (H, W) labels of one source picture."""
@@ -177,6 +182,22 @@ class ParsingTask(DenseTask):
             ``labels`` (B, S, S) int64.
         """
         return {"labels": self.model(batch["image"]).argmax(1)}
+
+
+def face_f1(pred: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Return the mean F1 of one picture over the foreground classes that occur in it, in percent.
+
+    Its mean over pictures is not the F1 of a dataset, which counts the pixels of all of them together.
+
+    Args:
+        pred: (H, W) labels.
+        target: (H, W) labels, 255 = ignore.
+        num_classes: Number of classes.
+
+    Returns:
+        Scalar float64, nan where there is nothing but background.
+    """
+    return 100 * foreground_mean(f1_scores(confusion_matrix(pred, target, num_classes, ignore_index=255)))
 
 
 def class_rows(confusion: Tensor, names: tuple[str, ...]) -> list[dict[str, Any]]:

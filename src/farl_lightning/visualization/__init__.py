@@ -13,6 +13,7 @@ from farl_lightning.visualization.overlay import error_map, overlay_heatmap, ove
 from farl_lightning.visualization.palette import class_palette, colorize
 from farl_lightning.visualization.panels import alignment_panel, heatmap_panel, parsing_panel
 from farl_lightning.visualization.plots import ced_plot, confusion_picture
+from farl_lightning.visualization.subgroups import subgroup_picture
 
 __all__ = [
     "RankedCaption",
@@ -32,5 +33,6 @@ __all__ = [
     "overlay_mask",
     "parsing_panel",
     "save_png",
+    "subgroup_picture",
     "to_pixels",
 ]

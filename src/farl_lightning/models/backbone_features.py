@@ -197,7 +197,7 @@ def _build(library: str, name: str) -> Built:
 
 def _from_torchvision(name: str) -> Built:
     """Build a network of torchvision; its classifier is its last linear layer."""
-    from torchvision import models  # type: ignore[import-untyped]  # heavy, and not always asked for
+    from torchvision import models  # heavy, and not always asked for
 
     known = models.list_models(module=models)
     if name not in known:

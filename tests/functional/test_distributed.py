@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from farl_lightning.functional.distributed import all_gather_cat, all_gather_with_grad, global_sum, rank, world_size
+from farl_lightning.functional.distributed import (
+    all_gather_cat,
+    all_gather_with_grad,
+    broadcast_from,
+    global_max,
+    global_sum,
+    rank,
+    world_size,
+)
 from farl_lightning.testing.distributed import run_distributed
 
 
@@ -22,6 +30,23 @@ def test_global_sum_shares_no_memory():
     total = global_sum(x)
     total += 1
     assert x.tolist() == [1.0, 1.0]
+
+
+def _extremes():
+    own = torch.tensor([float(rank()), -float(rank()), 5.0])
+    rows = torch.full((2 + rank(), 3), float(rank()), requires_grad=True)
+    return global_max(own), own, [broadcast_from(rows, source, 2 + source) for source in range(world_size())]
+
+
+def test_highest_values_and_rows_of_each_process():
+    for own, (highest, values, rows) in enumerate(run_distributed(_extremes, 2)):
+        assert highest.tolist() == [1.0, 0.0, 5.0]
+        assert values.tolist() == [own, -own, 5.0]  # untouched
+        assert [part.tolist() for part in rows] == [[[0.0] * 3] * 2, [[1.0] * 3] * 3]
+        assert not any(part.requires_grad for part in rows)
+    alone = torch.ones(2, 1, requires_grad=True)
+    assert broadcast_from(alone, 0, 2).data_ptr() == alone.data_ptr()
+    assert global_max(alone).data_ptr() != alone.data_ptr()
 
 
 def _sizes():

@@ -113,7 +113,7 @@ def test_sharded_gradients_equal_one_process(kind, counts, chunk):
     torch.testing.assert_close(parts[3][0], saved, rtol=0, atol=0)  # process 0 saves all rows
 
 
-@pytest.mark.parametrize("counts", [(4, 4), (7, 1)])
+@pytest.mark.parametrize("counts", [(4, 4), (7, 1), (8, 0)])
 def test_whole_centres_average_to_one_process(counts):
     loss, grad, centres, _ = _step("arcface", False, (8,), 1 << 24)
     parts = list(zip(*run_distributed(_step, 2, "arcface", False, counts, 1 << 24), strict=True))

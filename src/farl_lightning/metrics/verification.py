@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional import verification
-from farl_lightning.functional.bootstrap import bootstrap_mean_interval
+from farl_lightning.functional.bootstrap import bootstrap_sign_interval
 from farl_lightning.metrics.gains import Baseline
 
 _MAX_ROWS = 1 << 24  # numbers of rows travel beside float32 embeddings, which hold them exactly up to here
@@ -139,8 +139,8 @@ class VerificationScores(EmbeddedPictures):
         **kwargs: For ``torchmetrics.Metric``.
 
     Attributes:
-        baseline: The accuracy of always giving the more frequent answer, and the interval of the difference, as of the
-            last :meth:`compute`, as all that follow.
+        baseline: The accuracy of always giving the more frequent answer, and the interval of the difference over
+            pairs, as of the last :meth:`compute`, as all that follow.
         rows: One row per fold.
         reasons: Why a result is left out, by its name.
         curve: The receiver operating characteristic.
@@ -217,11 +217,7 @@ class VerificationScores(EmbeddedPictures):
             return {}
         judged = verification.fold_accuracy(self.scores[counted], same, folds)
         self.right[counted] = judged.right.double()
-        frequent = bool(same.double().mean() >= 0.5)
-        gain = 100 * (judged.right.double() - (same == frequent).double())
-        self.baseline = Baseline(
-            100 * float((same == frequent).double().mean()), *bootstrap_mean_interval(gain), "majority"
-        )
+        self.baseline = _majority(judged.right, same)
         self.rows = [
             {"fold": int(fold) + 1, "accuracy": 100 * float(accuracy), "threshold": float(threshold)}
             | {"pairs": int((folds == fold).sum())}
@@ -327,6 +323,14 @@ class Identification(EmbeddedPictures):
         found |= {"unmated_probes": float((~asked).sum()), "missing_pictures": float((place < 0).sum())}
         device = self.width.device
         return {name: torch.tensor(value, dtype=_widest(device), device=device) for name, value in found.items()}
+
+
+def _majority(right: Tensor, same: Tensor) -> Baseline:
+    """Give the more frequent answer to every pair, and compare pair by pair."""
+    trivial = same == bool(same.double().mean() >= 0.5)
+    wins, losses = (x.sum().double().reshape(1) for x in (right & ~trivial, trivial & ~right))
+    low, high = bootstrap_sign_interval(wins, losses, torch.tensor([float(len(same))]))
+    return Baseline(100 * float(trivial.double().mean()), 100 * float(low), 100 * float(high), "majority")
 
 
 def _first_of_each(identities: Tensor) -> Tensor:

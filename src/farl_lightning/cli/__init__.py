@@ -126,6 +126,20 @@ def _consolidate(rest: list[str]) -> int:
     return run(rest)
 
 
+def _embed(rest: list[str]) -> int:
+    """Compute features of faces once, and keep them."""
+    from farl_lightning.cli.embed import run
+
+    return run(rest)
+
+
+def _probe(rest: list[str]) -> int:
+    """Judge features by what simple learners get out of them."""
+    from farl_lightning.cli.probe import run
+
+    return run(rest)
+
+
 def _export(rest: list[str]) -> int:
     """Write a checkpoint as ONNX or as a program of torch.export."""
     from farl_lightning.cli.export import run
@@ -162,10 +176,12 @@ _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "configs": _configs,
     "consolidate": _consolidate,
     "data": _data,
+    "embed": _embed,
     "export": _export,
     "init": _init,
     "merge": _merge,
     "plan": _plan,
+    "probe": _probe,
     "help": _help,
     "--help": _help,
     "-h": _help,

@@ -114,6 +114,7 @@ class PhotoFolderDataModule(BaseDataModule):
         max_faces: Largest number of faces per photograph that a detector may find; the largest ones are kept.
         antialias: Average over the pixels of a large face that a smaller crop merges.
         max_pixels: Largest width x height of a photograph.
+        files: The photographs, relative to ``root``, in this order; None takes all that are there.
         batch_size: Photographs per batch and process.
         num_workers: Loader processes per process.
 
@@ -132,6 +133,7 @@ class PhotoFolderDataModule(BaseDataModule):
         max_faces: int | None = None,
         antialias: bool = True,
         max_pixels: int = MAX_PIXELS,
+        files: list[str] | None = None,
         batch_size: int = 4,
         num_workers: int = 0,
     ) -> None:
@@ -142,7 +144,7 @@ class PhotoFolderDataModule(BaseDataModule):
             raise ConfigError(f"max_faces is {max_faces}; it has to be at least 1")
         self.root, self.sidecar, self.detector = root, faces, detector
         self.cropped, self.crop, self.max_faces = cropped, crop, max_faces
-        self.antialias, self.max_pixels = antialias, max_pixels
+        self.antialias, self.max_pixels, self.files = antialias, max_pixels, files
         self._places: dict[str, list[FacePlace]] | None = None
 
     def take_spec(self, spec: FaceSpec) -> None:
@@ -166,7 +168,8 @@ class PhotoFolderDataModule(BaseDataModule):
         if stage != "predict":
             self._refuse()
         self._ask_task()
-        find_photos(self.root)
+        if self.files is None:
+            find_photos(self.root)
         self._places = None if self.sidecar is None else read_sidecar(self.sidecar)
 
     def _ask_task(self) -> None:
@@ -181,14 +184,7 @@ class PhotoFolderDataModule(BaseDataModule):
         Raises:
             ConfigError: If nobody says how faces are cropped, or nobody where they are.
         """
-        self._ask_task()
-        if not hasattr(self, "spec"):
-            raise ConfigError(
-                "photographs are cropped as the network was trained, and nothing says how: give --ckpt_path of a run "
-                "that parses or aligns faces"
-            )
-        transform = DenseTransform(self._transform_config(), self.spec, train=False)
-        dataset = PhotoDataset(self._open(), transform)
+        dataset = self.dataset()
         return DataLoader(
             dataset,
             batch_size=self.eval_batch_size,
@@ -198,13 +194,28 @@ class PhotoFolderDataModule(BaseDataModule):
             generator=torch.Generator().manual_seed(0),
         )
 
+    def dataset(self) -> PhotoDataset:
+        """Return the photographs, cropped as the network expects them.
+
+        Raises:
+            ConfigError: If nobody says how faces are cropped, or nobody where they are.
+        """
+        self._ask_task()
+        if not hasattr(self, "spec"):
+            raise ConfigError(
+                "photographs are cropped as the network was trained, and nothing says how: give --ckpt_path of a run "
+                "that parses or aligns faces"
+            )
+        transform = DenseTransform(self._transform_config(), self.spec, train=False)
+        return PhotoDataset(self._open(), transform)
+
     def _open(self) -> PhotoFolder:
         """Return the photographs; a network of whole pictures, and faces that are cropped, need no detector."""
         detector, places = self.detector, self._places
         whole = self.cropped or (self.spec.crop == "none" and places is None)
         if detector is None and places is None and not whole:
             detector = default_detector()
-        return PhotoFolder(self.root, places, detector, whole, self.max_faces, self.max_pixels)
+        return PhotoFolder(self.root, places, detector, whole, self.max_faces, self.max_pixels, self.files)
 
     def _transform_config(self) -> DenseTransformConfig:
         """Return the settings that crop as the specification says."""

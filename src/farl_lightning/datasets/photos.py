@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from farl_lightning.datasets.bad_sample import NO_DETECTION, NO_FACE, BadSample
 from farl_lightning.datasets.files import read_bytes
+from farl_lightning.datasets.labelled import confined
 from farl_lightning.errors import ConfigError, DatasetNotFoundError
 from farl_lightning.transforms.decode import MAX_PIXELS, decode_image
 from farl_lightning.transforms.detectors import Detector
@@ -55,6 +56,8 @@ class PhotoFolder(Dataset[Photo]):
         cropped: Each photograph is the crop of one face already; nothing is looked for.
         max_faces: Largest number of faces per photograph that a detector may find; the largest ones are kept.
         max_pixels: Largest width x height of a photograph.
+        files: The photographs, relative to ``root``, in this order; None takes all that are there. One that leads out
+            of ``root`` is never opened.
 
     Raises:
         ConfigError: If there is no way to know where the faces are.
@@ -69,6 +72,7 @@ class PhotoFolder(Dataset[Photo]):
         cropped: bool = False,
         max_faces: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        files: Sequence[str] | None = None,
     ) -> None:
         if faces is None and detector is None and not cropped:
             raise ConfigError(
@@ -77,6 +81,10 @@ class PhotoFolder(Dataset[Photo]):
             )
         self.faces, self.detector, self.cropped = faces or {}, detector, cropped
         self.max_faces, self.max_pixels = max_faces, max_pixels
+        self._listed = files is not None
+        if files is not None:
+            self.root, self.files = Path(root).expanduser(), list(files)
+            return
         self.root, found = find_photos(root)
         self.files = sorted(set(found) | {file for file in self.faces if not (self.root / file).exists()})
 
@@ -94,7 +102,7 @@ class PhotoFolder(Dataset[Photo]):
             BadSample: If it cannot be read, or nobody knows or finds a face in it.
         """
         file = self.files[index]
-        path = self.root / file
+        path = confined(self.root, file) if self._listed else self.root / file
         image = np.asarray(decode_image(read_bytes(path), max_pixels=self.max_pixels))
         if self.cropped:
             return Photo(file, path, (FaceRecord(key=file, image=image),), (float("nan"),))

@@ -7,11 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 _NUMBERS = itertools.count()
+_PATIENCE = 30.0  # seconds for what takes no time
 
 INTERFACE = "cable0"
 """The network interface of every host; gloo takes it as ``GLOO_SOCKET_IFNAME``, NCCL as ``NCCL_SOCKET_IFNAME``."""
@@ -133,9 +135,11 @@ class Hosts:
 
 def _wait_for_end(process: int) -> None:
     """Wait until a killed process is gone or a zombie, so that it is not found again."""
-    state = Path(f"/proc/{process}/stat")
+    state, until = Path(f"/proc/{process}/stat"), time.monotonic() + _PATIENCE
     try:
         while state.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] != "Z":
+            if time.monotonic() > until:
+                raise HostsError(f"process {process} was killed and did not end within {_PATIENCE:.0f} s")
             os.sched_yield()
     except (OSError, IndexError):
         return
@@ -148,7 +152,7 @@ def _ip(*arguments: str) -> str:
 
 def _call(command: Sequence[str]) -> str:
     """Run a tool and return what it prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise HostsError(f"{' '.join(command)}: {reason[0] if reason else done.returncode}")

@@ -6,8 +6,10 @@ one process per host. A :class:`~benchmarks.recorder.Recorder` in each process w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,12 +160,25 @@ def run_on_one_host(folder: Path, steps: int, timeout: float = 300) -> None:
         timeout: Seconds.
 
     Raises:
-        subprocess.CalledProcessError: If the run failed; ``log0`` in the folder says why.
+        RuntimeError: If the run failed, or did not end in time; the message ends with what it printed.
     """
     folder.mkdir(parents=True)
     command = torchrun(["--standalone", "--nproc-per-node=2"]) + flags(folder, nodes=1, steps=steps)
     with (folder / "log0").open("w") as log:
-        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, timeout=timeout, check=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            code: int | str = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = f"none within {timeout:.0f} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # torchrun's processes outlive it
+            process.wait(10)
+    if code != 0:
+        text = (folder / "log0").read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"the run on one host failed, exit code {code}:\n{text[-3000:]}")
 
 
 class Job:

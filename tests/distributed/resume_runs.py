@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,15 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-class Server:
-    """The process that forks runs."""
+LIMIT = 240.0
+"""Seconds for one job. Its processes end themselves sooner: see the server."""
 
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, "-m", "tests.distributed.resume_server"]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+
+class Server:
+    """The process that forks runs; it starts with the first one, and anew after one that did not end."""
+
+    def __init__(self, limit: float = LIMIT) -> None:
+        self._limit = limit
+        self._process: subprocess.Popen[str] | None = None
 
     def run(self, out: Path, **job) -> list[list[dict]]:
         """Run a job and return what each rank recorded, rows by step."""
@@ -30,9 +33,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         job = {"every": 2, "workers": 0, "world": 1, "batch_size": 4, **job}
-        self._process.stdin.write(json.dumps({**job, "out": str(out), "port": port}) + "\n")
-        self._process.stdin.flush()
-        codes = json.loads(self._process.stdout.readline())
+        codes = self._call({**job, "out": str(out), "port": port})
         code = -signal.SIGKILL if job.get("kill_at") else 128 + signal.SIGTERM if job.get("signal_at") else 0
         expected = [code] * job["world"]
         logs = "".join((out / f"rank{rank}.log").read_text()[-3000:] for rank in range(job["world"]))
@@ -42,6 +43,38 @@ class Server:
             for rank in range(job["world"])
         ]
 
+    def _call(self, job: dict) -> list[int]:
+        """Hand a job to the server, and wait for the exit codes for a limited time."""
+        process = self._process = self._process or _start()
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], self._limit)
+            if not ready:
+                raise TimeoutError(f"no answer within {self._limit:g} s to {job}")
+            return json.loads(process.stdout.readline())
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+        """End the server with everything it started."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def _start() -> subprocess.Popen[str]:
+    """Start the process, in a group of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.resume_server"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
@@ -34,6 +35,12 @@ from farl_lightning.objectives import Contrastive, MaskedImage
 from farl_lightning.tasks import OptimConfig, PretrainTask
 from farl_lightning.text import Tokenizer
 from farl_lightning.transforms.pretrain import PretrainTransformConfig
+
+LIFE = 150
+"""Seconds that a process may take."""
+
+SILENCE = timedelta(seconds=60)
+"""Time after which a process gives up waiting for another one."""
 
 
 class Recorder(L.Callback):
@@ -56,6 +63,7 @@ class Recorder(L.Callback):
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
             "keys": batch["key"],
+            "seen": [digest(image) for image in batch["image"]],
             "loss": outputs["loss"].item().hex(),
             "dropped": [[drop["key"], drop["reason"]] for drop in batch["dropped"]] if "dropped" in batch else [],
             **{name: digest(batch[name]) for name in ("image", "text", "patch_mask")},
@@ -121,8 +129,10 @@ def plan(strategy: str, world: int) -> Strategy | str:
     if world == 1:
         return "auto"
     if strategy == "ddp":
-        return DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment())
-    sharded = ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1, process_group_backend="gloo")
+        return DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment(), timeout=SILENCE)
+    sharded = ModelParallelStrategy(
+        data_parallel_size=world, tensor_parallel_size=1, process_group_backend="gloo", timeout=SILENCE
+    )
     sharded.cluster_environment = LightningEnvironment()
     return sharded
 
@@ -164,6 +174,7 @@ def fork(job: dict) -> list[int]:
         pid = os.fork()
         if pid == 0:
             code = 1
+            signal.alarm(LIFE)  # nobody handles it: the kernel ends what hangs, wherever that is
             try:
                 log = os.open(Path(job["out"]) / f"rank{rank}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
                 os.dup2(log, 1)

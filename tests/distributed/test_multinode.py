@@ -28,15 +28,16 @@ def test_hosts_see_each_other_alone_and_leave_nothing_behind(hosts):
         source = f"import socket; socket.create_connection(('{hosts.addresses[1 - host]}', 9), 0.3)"
         return hosts.command(host, [sys.executable, "-c", source])
 
-    refused = subprocess.run(ping(0), capture_output=True, text=True)
+    refused = subprocess.run(ping(0), capture_output=True, text=True, timeout=60)
     assert "ConnectionRefusedError" in refused.stderr  # somebody answered
     hosts.cut()
-    silent = subprocess.run(ping(0), capture_output=True, text=True)
+    silent = subprocess.run(ping(0), capture_output=True, text=True, timeout=60)
     assert "ConnectionRefusedError" not in silent.stderr
     assert silent.returncode
     hosts.mend()
     sleeper = subprocess.Popen(hosts.command(1, ["sleep", "60"]))
-    while not hosts.processes(1):
+    until = time.monotonic() + 20
+    while not hosts.processes(1) and time.monotonic() < until:
         time.sleep(0.01)
     hosts.kill(1)
     assert sleeper.wait(10) == -9

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from farl_lightning.functional.distributed import rank
 from farl_lightning.testing import distributed
 from farl_lightning.testing.distributed import GlooPool, RankError, run_distributed
+from tests.distributed.resume_runs import Server
 
 
 def _describe(text):
@@ -81,3 +82,13 @@ def test_processes_that_did_not_meet_are_replaced_and_tried_again(monkeypatch):
     assert lives == ["closed", "closed"]
     with pytest.raises(RankError, match="rank 0 failed"):
         pool._retry(lambda: _meet_on(9), distributed.ATTEMPTS)
+
+
+def test_a_job_that_hangs_is_given_up_with_its_processes(tmp_path):
+    server = Server(limit=0.5)
+    try:
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.5 s to .*'kind': 'synthetic'"):
+            server.run(tmp_path / "run", kind="synthetic", shards=[])  # imports alone take longer
+        assert server._process is None
+    finally:
+        server.close()

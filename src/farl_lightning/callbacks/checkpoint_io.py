@@ -13,10 +13,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
 from farl_lightning.errors import CheckpointError
+from farl_lightning.models.archive import sharded_advice
 
 PARTIAL = ".partial"
 """End of the name of a checkpoint that is being written; no such file is ever taken for a checkpoint."""
@@ -36,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     The command line sets this by itself; elsewhere: ``Trainer(plugins=[AtomicCheckpointIO()])``. Addresses of remote
     stores (``s3://...``) are left to Lightning. Sharded checkpoints (folders) are not written through this class: see
-    :func:`check_intact` for how a half-written one is recognised.
+    :func:`~farl_lightning.callbacks.sharded_io.write_folders_whole`.
     """
 
     @override
@@ -59,11 +61,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = place.with_name(f".{place.name}{PARTIAL}")  # one process alone writes; a killed one's is replaced
         try:
             torch.save(checkpoint, partial)
-            _to_disk(partial)
+            to_disk(partial)
             os.replace(partial, place)
-            _to_disk(place.parent)
+            to_disk(place.parent)
         except (OSError, RuntimeError) as error:
-            raise CheckpointError(_not_written(place, error)) from error
+            raise CheckpointError(not_written(place, error)) from error
         finally:
             partial.unlink(missing_ok=True)
 
@@ -82,10 +84,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             weights_only: As for ``torch.load``.
 
         Raises:
-            CheckpointError: If it is damaged, and it is not the last one or there is none before it.
+            CheckpointError: If it is damaged, and it is not the last one or there is none before it; or if it is the
+                folder of a sharded checkpoint, which another strategy wrote.
             FileNotFoundError: If it is not there.
         """
         place = Path(path)
+        if advice := sharded_advice(place):
+            raise CheckpointError(advice)
         if "://" not in str(path) and place.is_file():
             place = _intact_or_before(place)
         return super().load_checkpoint(path if "://" in str(path) else place, map_location, weights_only)
@@ -94,11 +99,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def write_atomically(trainer: L.Trainer) -> None:
     """Let a trainer write its checkpoints through :class:`AtomicCheckpointIO`, unless it was given a writer.
 
+    Folders of sharded checkpoints are replaced as a whole, too.
+
     Args:
         trainer: Before its run.
     """
+    from farl_lightning.callbacks.sharded_io import write_folders_whole
+
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        write_folders_whole(trainer.strategy)
 
 
 def check_intact(path: Path) -> None:
@@ -179,8 +190,12 @@ def _fault_of_folder(path: Path) -> str | None:
     return None
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+def to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Args:
+        path: The file or folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -188,9 +203,14 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _not_written(place: Path, error: Exception) -> str:
-    """Say why a checkpoint could not be written, and what is left."""
+def not_written(place: Path, error: BaseException) -> str:
+    """Say why a checkpoint could not be written, and what is left.
+
+    Args:
+        place: Where it was to be; its folder exists.
+        error: What went wrong.
+    """
     free = shutil.disk_usage(place.parent).free / 2**20
-    before = f"'{place}' is still the one before" if place.is_file() else "earlier checkpoints are untouched"
+    before = f"'{place}' is still the one before" if place.exists() else "earlier checkpoints are untouched"
     reason = str(error).strip().split("\n")[0]
     return f"checkpoint '{place}' could not be written ({reason}); {free:.0f} MiB are free there; {before}"

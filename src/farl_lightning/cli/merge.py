@@ -63,8 +63,6 @@ def merge(path: str | Path, output: str | Path, *, ema: bool = True, overwrite: 
         raise ConfigError(f"--output {output} is a folder; give the name of a file, such as {output / 'merged.ckpt'}")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists already; give another name, or --overwrite")
-    if path.is_dir():
-        raise CheckpointError(f"'{path}' is a sharded checkpoint; join it first: farl-lightning consolidate {path}")
     AtomicCheckpointIO().save_checkpoint(merged(read_file(path), path, ema=ema), output)
     return output
 

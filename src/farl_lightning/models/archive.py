@@ -77,7 +77,26 @@ def _load_bytes(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
+def sharded_advice(path: Path) -> str | None:
+    """Say how a sharded checkpoint becomes one file.
+
+    Args:
+        path: Anything.
+
+    Returns:
+        What it is and the command; None if it is no sharded checkpoint.
+    """
+    if not (path / "meta.pt").is_file():
+        return None
+    return (
+        f"'{path}' is a sharded checkpoint, a folder that only runs with trainer/fsdp2.yaml read; make one file of it: "
+        f"farl-lightning consolidate {path} --output {path.with_name(f'{path.stem}-whole.ckpt')}"
+    )
+
+
 def _check_file(path: Path) -> None:
+    if advice := sharded_advice(path):
+        raise CheckpointError(advice)
     if not path.is_file():
         folder = path.parent
         near = did_you_mean(path.name, (f.name for f in folder.iterdir() if f.is_file())) if folder.is_dir() else ""

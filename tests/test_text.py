@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from farl_lightning.errors import ConfigError
-from farl_lightning.text import ATTRIBUTE_PROMPTS, Tokenizer, clean_caption
+from farl_lightning.text import Tokenizer, clean_caption
 from tests.shared import SHARED, needs_shared
 
 
@@ -124,24 +124,6 @@ def test_importing_text_and_using_it_stays_light():
         "assert 'timm' not in sys.modules and 'open_clip' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_prompts_are_two_sided_and_distinct():
-    assert {
-        "Eyeglasses",
-        "Smiling",
-        "Male",
-        "No_Beard",
-        "Wearing_Hat",
-        "Young",
-        "Blond_Hair",
-        "Black_Hair",
-        "Bald",
-    } <= set(ATTRIBUTE_PROMPTS)
-    for present, absent in ATTRIBUTE_PROMPTS.values():
-        assert present
-        assert absent
-        assert not set(present) & set(absent)
 
 
 @needs_shared

@@ -176,37 +176,3 @@ def _simple_tokenizer() -> Any:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return module.SimpleTokenizer()
-
-
-def _people(*facts: str) -> list[str]:
-    """Write prompts about a man and a woman, so that neither is what tells two attributes apart."""
-    return [f"a photo of a {fact.format(person)}" for fact in facts for person in ("man", "woman")]
-
-
-ATTRIBUTE_PROMPTS: dict[str, tuple[list[str], list[str]]] = {
-    "Eyeglasses": (_people("{} wearing glasses"), _people("{} with no glasses")),
-    "Smiling": (_people("smiling {}"), _people("serious {}", "sad {}", "angry {}", "surprised {}")),
-    "Male": (
-        ["a photo of a man", "a photo of a young man", "a photo of an old man", "a photo of a smiling man"],
-        ["a photo of a woman", "a photo of a young woman", "a photo of an old woman", "a photo of a smiling woman"],
-    ),
-    "No_Beard": (
-        ["a photo of a man with no beard", "a photo of a woman"],
-        ["a photo of a man with a beard", "a photo of a man with a goatee"],
-    ),
-    "Wearing_Hat": (_people("{} wearing a hat"), _people("{} with no hat")),
-    "Young": (_people("young {}"), [*_people("middle-aged {}"), "a photo of an old man", "a photo of an old woman"]),
-    "Blond_Hair": (
-        _people("{} with blond hair"),
-        _people("{} with black hair", "{} with brown hair", "{} with gray hair"),
-    ),
-    "Black_Hair": (
-        _people("{} with black hair"),
-        _people("{} with brown hair", "{} with blond hair", "{} with gray hair"),
-    ),
-    "Bald": (
-        ["a photo of a bald man", "a photo of a man with a bald head"],
-        _people("{} with short hair", "{} with long hair"),
-    ),
-}
-"""CelebA attribute -> prompts of a face that has it, prompts of a face that does not."""

@@ -39,6 +39,31 @@ def bootstrap_sign_interval(
     return ends[0], ends[1]
 
 
+def bootstrap_counts(counts: Tensor, *, resamples: int = 1000, seed: int = 0) -> Tensor:
+    """Resample counts: how often each kind of sample occurs when as many samples are drawn with replacement.
+
+    The numbers are multinomial, drawn kind by kind: the same distribution as resampling the samples themselves, in time
+    independent of their number.
+
+    Args:
+        counts: (K,) number of samples of each kind.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        (resamples, K) float64, each row of the sum of ``counts``.
+    """
+    left = counts.detach().to("cpu", torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    total, room = left.sum(), torch.full((resamples,), float(left.sum()), dtype=torch.float64)
+    drawn = []
+    for count in left:
+        share = (count / total).clamp(0, 1) if total > 0 else total
+        drawn.append(torch.binomial(room, share.expand(resamples), generator))
+        room, total = room - drawn[-1], total - count
+    return torch.stack(drawn, 1)
+
+
 def bootstrap_mean_interval(
     values: Tensor, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:

@@ -35,10 +35,37 @@ def attribute_features(
     Returns:
         (A, 2, E) of length 1: index 0 absent, index 1 present, as labels count.
     """
-    groups = [list(side) for present, absent in prompts for side in (absent, present)]
-    features = encode([prompt for group in groups for prompt in group])
-    classes = [prompt_ensemble(part) for part in torch.split(features, [len(group) for group in groups])]
-    return torch.stack(classes).reshape(len(prompts), 2, -1)
+    groups = [side for present, absent in prompts for side in (absent, present)]
+    return class_features(encode, groups).reshape(len(prompts), 2, -1)
+
+
+def class_features(encode: Callable[[list[str]], Tensor], prompts: Sequence[Sequence[str]]) -> Tensor:
+    """Encode the prompts of classes in one call.
+
+    Args:
+        encode: Turns a list of M prompts into (M, E) text features.
+        prompts: For each of C classes one prompt or more.
+
+    Returns:
+        (C, E) of length 1.
+    """
+    features = encode([prompt for group in prompts for prompt in group])
+    parts = torch.split(features, [len(group) for group in prompts])
+    return torch.stack([prompt_ensemble(part) for part in parts])
+
+
+def class_similarity(image_features: Tensor, class_features: Tensor) -> Tensor:
+    """Compare images with classes, or with any texts.
+
+    Args:
+        image_features: (B, E), any length.
+        class_features: (C, E) of length 1, from :func:`class_features`.
+
+    Returns:
+        (B, C) cosine similarities, float32 at least; the largest one is the answer.
+    """
+    images = F.normalize(at_least_float32(image_features), dim=-1)
+    return images @ class_features.to(images).T
 
 
 def attribute_logits(image_features: Tensor, class_features: Tensor) -> Tensor:

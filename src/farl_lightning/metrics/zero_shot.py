@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from farl_lightning.errors import ConfigError
-from farl_lightning.functional.bootstrap import bootstrap_sign_interval
+from farl_lightning.functional.bootstrap import bootstrap_counts, bootstrap_sign_interval
 
 
 class ZeroShotAttributes(Metric):
@@ -75,7 +75,7 @@ class ZeroShotAttributes(Metric):
         Returns:
             For each attribute ``<name>`` (accuracy), ``<name>_majority`` (accuracy of its more frequent side),
             ``<name>_balanced`` (mean accuracy over the sides that occur), ``<name>_gain`` (accuracy less majority),
-            ``<name>_gain_low`` and ``<name>_gain_high`` (its bootstrap interval).
+            and the ends of the bootstrap intervals of the last two: ``<name>_gain_low``, ``<name>_balanced_low``, ...
         """
         table = self.confusion.double().cpu()
         sides, total = table.sum(2), table.sum((1, 2))
@@ -86,10 +86,13 @@ class ZeroShotAttributes(Metric):
         low, high = bootstrap_sign_interval(
             wins, losses, total, level=self.level, resamples=self.resamples, seed=self.seed
         )
+        ends = [self._balanced_ends(cells) for cells in table]
         columns = {
             "": right.sum(1) / total,
             "_majority": sides.amax(1) / total,
             "_balanced": (right / sides).nanmean(1),
+            "_balanced_low": torch.stack([low for low, _ in ends]),
+            "_balanced_high": torch.stack([high for _, high in ends]),
             "_gain": (wins - losses) / total,
             "_gain_low": low,
             "_gain_high": high,
@@ -99,3 +102,11 @@ class ZeroShotAttributes(Metric):
             for index, name in enumerate(self.names)
             for suffix, values in columns.items()
         }
+
+    def _balanced_ends(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the interval of the balanced accuracy of one attribute, from its (label, answer) counts."""
+        draws = bootstrap_counts(cells.flatten(), resamples=self.resamples, seed=self.seed).view(-1, 2, 2)
+        balanced = (draws.diagonal(dim1=1, dim2=2) / draws.sum(2)).nanmean(1)
+        tail = (1 - self.level) / 2
+        low, high = balanced.nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+        return low, high

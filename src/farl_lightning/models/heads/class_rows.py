@@ -96,7 +96,7 @@ class ClassRows(nn.Module):
             return
         last = self.first + len(self.weight)
         for block in range(self.first // _BLOCK, -(-last // _BLOCK)):
-            generator = torch.Generator().manual_seed(self._seed + block)
+            generator = torch.Generator("cpu").manual_seed(self._seed + block)
             begin, end = block * _BLOCK, min(self.rows, (block + 1) * _BLOCK)
             values = torch.randn(end - begin, self.columns, generator=generator, dtype=torch.float32, device="cpu")
             low, high = max(begin, self.first), min(end, last)

@@ -29,6 +29,7 @@ _PUBLIC: dict[str, str] = {
     "AttributeTask": "farl_lightning.tasks",
     "ClassificationTask": "farl_lightning.tasks",
     "AgeTask": "farl_lightning.tasks",
+    "VerificationTask": "farl_lightning.tasks",
     "OptimConfig": "farl_lightning.tasks",
     "SyntheticFaces": "farl_lightning.datasets",
     "LaionFace": "farl_lightning.datasets",

@@ -42,12 +42,12 @@ def evaluate(kind: str) -> dict[str, float]:
     return found
 
 
-def trainer(folder: str) -> L.Trainer:
+def trainer(folder: str, **changes) -> L.Trainer:
     if world_size() == 1:
-        return tiny.trainer(folder)
+        return tiny.trainer(folder, **changes)
     os.environ.update({"LOCAL_RANK": str(rank()), "NODE_RANK": "0", "WORLD_SIZE": str(world_size())})
     strategy = DDPStrategy(cluster_environment=LightningEnvironment(), process_group_backend="gloo")
-    return tiny.trainer(folder, devices=world_size(), strategy=strategy, use_distributed_sampler=False)
+    return tiny.trainer(folder, devices=world_size(), strategy=strategy, use_distributed_sampler=False, **changes)
 
 
 @pytest.mark.parametrize("kind", ["parsing", "alignment"])

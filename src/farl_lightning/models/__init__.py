@@ -18,6 +18,7 @@ _PUBLIC: dict[str, str] = {
     "FaceCLIPConfig": "farl_lightning.models.config",
     "FaceCLIPOutput": "farl_lightning.models.face_clip",
     "FaceClassifier": "farl_lightning.models.attributes",
+    "FaceEmbedder": "farl_lightning.models.attributes",
     "FaceParser": "farl_lightning.models.dense",
     "FeatureExtractor": "farl_lightning.models.features",
     "FeaturePyramid": "farl_lightning.models.pyramid",
@@ -34,6 +35,7 @@ _PUBLIC: dict[str, str] = {
     "TextEncoder": "farl_lightning.models.text_encoder",
     "TextEncoderConfig": "farl_lightning.models.config",
     "UPerHead": "farl_lightning.models.upernet",
+    "ZeroShotClassifier": "farl_lightning.models.zero_shot",
     "load_encoder": "farl_lightning.models.dense_checkpoint",
     "open_dense": "farl_lightning.models.opened",
 }

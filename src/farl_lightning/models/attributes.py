@@ -1,13 +1,17 @@
-"""Networks that answer once for a whole face: attributes, one class of several, age."""
+"""Networks that answer once for a whole face: attributes, one class of several, age, who it is."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import cast, overload
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farl_lightning.functional.precision import at_least_float32
+from farl_lightning.layers.conv_norm import batch_norm
 from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.heads.attributes import AttributeHead
+from farl_lightning.models.heads.margin import MarginHead
 from farl_lightning.models.heads.pooled import PooledLinearHead, SharedLinear
 from farl_lightning.models.tunable import TunableNetwork
 
@@ -94,3 +98,49 @@ class FaceAge(GlobalNetwork):
     """
 
     kind = "age"
+
+
+class FaceEmbedder(GlobalNetwork):
+    """Who it is: faces of one person have a high cosine, those of different people a low one.
+
+    The head's outputs pass a batch norm without parameters of its own and are made of length 1, as embeddings of
+    ArcFace's networks are (https://arxiv.org/abs/1801.07698, section 3.1; there a linear layer and a batch norm).
+
+    Args:
+        config: The architecture and its sizes; None for FaRL's encoder at 224 pixels with facer's learned mixture.
+        embedding_size: Channels E of an embedding.
+
+    Attributes:
+        norm: The batch norm.
+        margin: What the embeddings are learned with, where they are: a head of one centre per person. It is no part of
+            files that are read back by :meth:`from_checkpoint`.
+    """
+
+    kind = "verification"
+
+    def __init__(self, config: GlobalConfig | None, embedding_size: int) -> None:
+        super().__init__(config, embedding_size)
+        self.norm = nn.BatchNorm2d(embedding_size, affine=False)
+        self.margin: MarginHead | None = None
+
+    @overload
+    def forward(self, images: Tensor, labels: None = None) -> Tensor: ...
+
+    @overload
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Make embeddings, and in training the loss of the margin head.
+
+        Args:
+            images: (B, 3, H, W), normalised; resized to the encoder's input where they have another size.
+            labels: (L,) int64 people of the first L faces, -1 unknown; None for embeddings alone.
+
+        Returns:
+            (B, E) float32 at least, of length 1; with ``labels`` also the loss of the margin head, None without one.
+        """
+        outputs = batch_norm(self.norm, super().forward(images)[..., None, None]).flatten(1)
+        embeddings = F.normalize(at_least_float32(outputs), dim=1)
+        if labels is None:
+            return embeddings
+        return embeddings, None if self.margin is None else self.margin(embeddings[: len(labels)], labels)

@@ -25,8 +25,10 @@ _ENCODER = "encoder."
 _OUTPUTS = "head.classify.weight"
 _BIASES = "head.classify.bias"
 _MIXTURE = "head.weights"
+_LEARNED_WITH = "margin."  # centres of the people of one training set, which are no part of a network
 # what only the task of a kind has among its settings; the first match counts
 _TASKS = {
+    "embedding_size": "verification",
     "method": "age",
     "column": "classification",
     "num_classes": "parsing",
@@ -49,8 +51,8 @@ class DenseCheckpoint:
     """A downstream file, read and understood.
 
     Attributes:
-        kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"``, ``"age"``; None when the file does
-            not say.
+        kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"``, ``"age"``,
+            ``"verification"``; None when the file does not say.
         config: Sizes of the network it holds.
         state: Tensors by our names, low-rank adapters merged.
         unknown: Names in the file that were not understood.
@@ -154,6 +156,7 @@ def _understand_task(content: Mapping[str, Any], ema: bool) -> DenseCheckpoint:
     if not ema and isinstance(content.get("current_model_state"), Mapping):
         state = content["current_model_state"]
     tensors = tuning.merge_lora_state(under(_tensors(state), "model."))
+    tensors = {name: value for name, value in tensors.items() if not name.startswith(_LEARNED_WITH)}
     if _OUTPUTS not in tensors:
         raise CheckpointError(f"it has no '{_OUTPUTS}'; it holds {layout.describe(tensors)}")
     hparams = content.get("hyper_parameters") or {}
@@ -194,7 +197,7 @@ def build_dense(
     """Build and load the network of a file; see ``from_checkpoint`` of the classes, which is the public way.
 
     Args:
-        kind: ``FaceParser``, ``FaceAligner``, ``FaceAttributes``, ``FaceClassifier`` or ``FaceAge``.
+        kind: ``FaceParser``, ``FaceAligner``, ``FaceAttributes``, ``FaceClassifier``, ``FaceAge`` or ``FaceEmbedder``.
         path: File, or name of known weights.
         ema: Whether the averaged weights are taken where a file holds both.
         image: Settings of ``ImageEncoderConfig`` that replace what the file says.
@@ -234,6 +237,7 @@ _CLASSES = {
     "attributes": "FaceAttributes",
     "classification": "FaceClassifier",
     "age": "FaceAge",
+    "verification": "FaceEmbedder",
 }
 
 

@@ -11,6 +11,7 @@ from farl_lightning.tasks.global_faces import GlobalTask
 from farl_lightning.tasks.optim import OptimConfig
 from farl_lightning.tasks.parsing import ParsingTask
 from farl_lightning.tasks.pretrain import PretrainTask
+from farl_lightning.tasks.verification import VerificationTask
 
 __all__ = [
     "AgeTask",
@@ -26,4 +27,5 @@ __all__ = [
     "PaperResult",
     "ParsingTask",
     "PretrainTask",
+    "VerificationTask",
 ]

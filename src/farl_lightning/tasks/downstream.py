@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from typing_extensions import override
 
-from farl_lightning.errors import CheckpointError, ConfigError
+from farl_lightning.errors import CheckpointError, ConfigError, did_you_mean
 from farl_lightning.functional.views import View, make_views, view_images
 from farl_lightning.models.checkpoint import LoadReport, copy_weights
 from farl_lightning.models.config import DenseConfig, GlobalConfig
@@ -310,3 +310,19 @@ def counted(batch: FaceBatch) -> Tensor:
     """
     images = batch["image"]
     return batch.get("valid", torch.ones(len(images), dtype=torch.bool, device=images.device))
+
+
+def labels_of(batch: FaceBatch, column: str) -> Tensor:
+    """Return one column of labels.
+
+    Args:
+        batch: With ``labels``.
+        column: Name of the column.
+
+    Raises:
+        ConfigError: If there is no such column.
+    """
+    found = batch.get("labels", {})
+    if column not in found:
+        raise ConfigError(f"the data has no labels '{column}'. {did_you_mean(column, found)}")
+    return found[column]

@@ -133,6 +133,13 @@ def _embed(rest: list[str]) -> int:
     return run(rest)
 
 
+def _search(rest: list[str]) -> int:
+    """Find the faces that a text describes best."""
+    from farl_lightning.cli.search import run
+
+    return run(rest)
+
+
 def _probe(rest: list[str]) -> int:
     """Judge features by what simple learners get out of them."""
     from farl_lightning.cli.probe import run
@@ -182,6 +189,7 @@ _LIGHT_VERBS: dict[str, Callable[[list[str]], int]] = {
     "merge": _merge,
     "plan": _plan,
     "probe": _probe,
+    "search": _search,
     "help": _help,
     "--help": _help,
     "-h": _help,

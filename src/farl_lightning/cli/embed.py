@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farl_lightning.cli.arguments import Raw, read_settings
 from farl_lightning.cli.data import Parser
-from farl_lightning.errors import ConfigError, DatasetNotFoundError, did_you_mean
+from farl_lightning.cli.machine import PictureBar, choose_device
+from farl_lightning.errors import ConfigError, DatasetNotFoundError
 
 if TYPE_CHECKING:
     from farl_lightning.datasets.table_file import TableFile
@@ -45,6 +45,8 @@ def run(words: list[str]) -> int:
     given, rest = _parser().parse_known_args(words)
     if given.config is None and rest:
         _parser().parse_args(words)  # names what it does not know
+    if given.output is None:
+        raise ConfigError("give --output, a file that ends in .parquet or .npz")
     if (given.input is None) == (given.config is None):
         raise ConfigError("give either --input (folder, pattern or table) or --config (a config whose data to read)")
     if (given.ckpt_path is None) == (given.backbone is None):
@@ -53,7 +55,7 @@ def run(words: list[str]) -> int:
 
     extractor, identity = open_extractor(given)
     source, annotate = _open_source(given, rest, extractor.spec)
-    with _Bar() as bar:
+    with PictureBar() as bar:
         report = embed(
             extractor,
             source,
@@ -61,7 +63,7 @@ def run(words: list[str]) -> int:
             identity=identity,
             batch_size=given.batch_size,
             num_workers=given.workers,
-            device=_device(given.device),
+            device=choose_device(given.device),
             precision=given.precision,
             annotate=annotate,
             progress=bar.show,
@@ -86,7 +88,7 @@ def _parser() -> Parser:
     add("--weights", metavar="FILE", help="weights of --backbone; random ones without")
     add("--input", metavar="PATH", help="folder, pattern or picture; or a table: .csv .tsv .json .jsonl .parquet")
     add("--config", action="append", metavar="NAME", help="a config: its data, with labels and splits")
-    add("--output", required=True, metavar="FILE", help="ends in .parquet (needs pyarrow) or .npz")
+    add("--output", metavar="FILE", help="ends in .parquet (needs pyarrow) or .npz")
     add("--split", nargs="+", metavar="NAME", help="with --config: train, val, test (default: all there are)")
     add("--blocks", nargs="+", type=int, default=[-1], metavar="N", help="blocks that are read (default: the last)")
     add("--pools", nargs="+", default=["class", "mean"], metavar="POOL", help="class, mean, max (default: class mean)")
@@ -143,9 +145,8 @@ def _open_source(given: argparse.Namespace, rest: list[str], spec: FaceSpec) -> 
         from farl_lightning.datamodules.embedding import LabelledSource, check_splits
 
         splits = None if given.split is None else check_splits(given.split)
-        return LabelledSource(
-            open_data([*(word for name in given.config for word in ("--config", name)), *rest]), spec, splits
-        ), None
+        configs = [word for name in given.config for word in ("--config", name)]
+        return LabelledSource(open_data([*configs, *rest]), spec, splits), None
     if given.split is not None:
         raise ConfigError("--split chooses among the splits of a config; give --config")
     if Path(given.input).suffix.lower() in READERS:
@@ -225,7 +226,8 @@ def open_data(words: list[str]) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     try:
-        return parser.instantiate_classes(parser.parse_object({"data": node})).data
+        build = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes  # before 4.49
+        return build(parser.parse_object({"data": node})).data
     except ArgumentError as error:
         raise ConfigError(f"the data of this config cannot be built: {error}") from error
 
@@ -237,48 +239,6 @@ def _plain(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _plain(value) for key, value in node.items()}
     return [_plain(item) for item in node] if isinstance(node, list) else node
-
-
-def _device(name: str) -> str:
-    """Return a device that is there."""
-    import torch
-
-    from farl_lightning.inference.pictures import default_device
-
-    if name == "auto":
-        return str(default_device())
-    kind = name.split(":")[0]
-    if kind not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"device '{name}' is unknown. {did_you_mean(kind, ('auto', 'cpu', 'cuda', 'mps'))}")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[kind]:
-        raise ConfigError(f"device '{name}' is not on this machine; leave --device out")
-    return name
-
-
-class _Bar:
-    """A progress bar on a terminal; nothing elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        self._bar: Any = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Move the bar.
-
-        Args:
-            done: Pictures done, those of an earlier run included.
-            total: All pictures.
-        """
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        if self._bar is None:
-            self._bar = tqdm(total=total, unit=" pictures", file=sys.stderr, disable=None, smoothing=0.05)
-        self._bar.update(done - self._bar.n)
 
 
 def _print(report: EmbedReport) -> None:

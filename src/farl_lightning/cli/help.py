@@ -25,6 +25,7 @@ without
   consolidate join the shards of a checkpoint (trainer/fsdp2.yaml) into one file
   merge       add the LoRA adapters of a checkpoint to its weights: an ordinary network, without peft
   embed       features of a folder, a table or a config's data as one file, resumable
+  search TEXT the faces of a folder that a text describes best, as a grid with scores
   probe       linear, ridge, SGD and k-NN probes on such features, with budgets of labels: seconds
   export      write a checkpoint as ONNX or torch.export program, photograph in, answer in its pixels out
 

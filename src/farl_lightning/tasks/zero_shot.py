@@ -16,6 +16,7 @@ from farl_lightning.functional.segmentation import f1_scores
 from farl_lightning.functional.zero_shot import attribute_features, attribute_logits, class_features, class_similarity
 from farl_lightning.metrics import AttributeScores, ClassificationScores, ZeroShotAttributes
 from farl_lightning.models.face_clip import FaceCLIP
+from farl_lightning.models.zero_shot import text_encoder
 from farl_lightning.prompts import (
     AGE_LIMITS,
     ATTRIBUTE_PROMPTS,
@@ -25,7 +26,7 @@ from farl_lightning.prompts import (
     class_prompts,
 )
 from farl_lightning.tasks.base import MetricReference
-from farl_lightning.text import Tokenizer, bin_name
+from farl_lightning.text import bin_name
 from farl_lightning.types import ATTRIBUTES, FaceSpec
 
 AGE = "age"
@@ -239,30 +240,6 @@ def _ends(draws: Tensor) -> tuple[float, float]:
 def _right(answers: Tensor, truth: Tensor) -> Tensor:
     """Return 1 for right, 0 for wrong, nan where the truth is not known."""
     return (answers == truth).float().masked_fill(truth < 0, torch.nan)
-
-
-def text_encoder(clip: FaceCLIP) -> Callable[[list[str]], Tensor]:
-    """Return what turns M texts into (M, E) features, without gradients.
-
-    Args:
-        clip: A network with a text tower.
-
-    Raises:
-        ConfigError: If there is no text tower, or its vocabulary is not CLIP's.
-    """
-    config, scale = clip.config.text, clip.logit_scale
-    if config is None or scale is None:
-        raise ConfigError("zero-shot recognition needs a text tower (clip.text)")
-    if config.vocab_size < Tokenizer.vocab_size:
-        raise ConfigError(f"prompts need {Tokenizer.vocab_size} tokens, clip.text has {config.vocab_size}")
-    tokenizer = Tokenizer(config.context_length)
-
-    @torch.no_grad()
-    def _encode(texts: list[str]) -> Tensor:
-        features: Tensor = clip(text=tokenizer(texts).to(scale.device)).text_features
-        return features
-
-    return _encode
 
 
 def check_names(names: Sequence[str] | None, own: Mapping[str, Prompts] | None) -> None:

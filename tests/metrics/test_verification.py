@@ -144,9 +144,20 @@ def test_identification_by_hand():
     found = values(metric)
     assert found == pytest.approx({"rank1": 200 / 3, "rank2": 100, "unmated_probes": 1, "missing_pictures": 0})
     assert metric.ranks.tolist() == [0, 0, 1, 1, 2, 0, 0]
-    assert metric.baseline.value == 50
+    assert metric.baseline.value == 50  # one of two entries is right
+    gain = torch.tensor([50.0, 50.0, -50.0], dtype=torch.float64)
+    assert (metric.baseline.low, metric.baseline.high) == bootstrap_mean_interval(gain)
     assert metric.rows == [{"k": 1, "accuracy": pytest.approx(200 / 3), "probes": 3},
                            {"k": 2, "accuracy": 100.0, "probes": 3}]  # fmt: skip
+
+
+def test_chance_of_several_looks_at_several_pictures():
+    rows = {f"{row}": row for row in range(7)}
+    metric = Identification([0, 0, 1, 1, 1, 0, 1], rows, gallery=range(5), ks=(2,))
+    metric.update(list(rows), torch.randn(7, 3))
+    metric.compute()
+    # two of five entries are right for the first probe, three for the second; two are looked at
+    assert metric.baseline.value == pytest.approx(100 * ((1 - 3 / 5 * 2 / 4) + (1 - 2 / 5 * 1 / 4)) / 2)
 
 
 def test_the_gallery_is_the_first_picture_of_each_person():
@@ -170,6 +181,15 @@ def test_settings_of_identification_are_checked():
     ):
         with pytest.raises(ConfigError, match=message):
             Identification(**{"identities": [0, 1], "rows": {"a": 0, "b": 1}, **options})
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+def test_an_empty_gallery_asks_nothing():
+    metric = Identification([0, 0], {"a": 0, "b": 1})
+    found = values(metric)
+    assert math.isnan(found.pop("rank1"))
+    assert found["missing_pictures"] == 2
+    assert math.isnan(metric.baseline.value)
 
 
 def _shares(data, share_of):

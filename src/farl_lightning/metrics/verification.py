@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional import verification
-from farl_lightning.functional.bootstrap import bootstrap_sign_interval
+from farl_lightning.functional.bootstrap import bootstrap_mean_interval, bootstrap_sign_interval
 from farl_lightning.metrics.gains import Baseline
 
 _MAX_ROWS = 1 << 24  # numbers of rows travel beside float32 embeddings, which hold them exactly up to here
@@ -264,8 +264,8 @@ class Identification(EmbeddedPictures):
         **kwargs: For ``torchmetrics.Metric``.
 
     Attributes:
-        baseline: What order by chance is expected to reach at the smallest k, without an interval, as of the last
-            :meth:`compute`, as all that follow.
+        baseline: What a random order is expected to reach at the smallest k, and the interval of the difference over
+            probes, as of the last :meth:`compute`, as all that follow.
         rows: One row per k.
         ranks: (M,) int64, 1 is best; 0 for what is no probe, or has no answer.
 
@@ -315,9 +315,7 @@ class Identification(EmbeddedPictures):
         self.ranks[probes] = ranks
         asked = ranks > 0
         shares = {k: 100 * float((ranks[asked] <= k).double().mean()) for k in self.ks}
-        right = (people[asked, None] == owners).sum(1) if asked.any() else torch.zeros(0)
-        chance = 100 * float((right / max(1, len(owners))).double().mean())
-        self.baseline = Baseline(chance, float("nan"), float("nan"), "chance")
+        self.baseline = _by_chance(ranks[asked], people[asked], owners, self.ks[0])
         self.rows = [{"k": k, "accuracy": share, "probes": int(asked.sum())} for k, share in shares.items()]
         found = {f"rank{k}": share for k, share in shares.items()}
         found |= {"unmated_probes": float((~asked).sum()), "missing_pictures": float((place < 0).sum())}
@@ -331,6 +329,24 @@ def _majority(right: Tensor, same: Tensor) -> Baseline:
     wins, losses = (x.sum().double().reshape(1) for x in (right & ~trivial, trivial & ~right))
     low, high = bootstrap_sign_interval(wins, losses, torch.tensor([float(len(same))]))
     return Baseline(100 * float(trivial.double().mean()), 100 * float(low), 100 * float(high), "majority")
+
+
+def _by_chance(ranks: Tensor, people: Tensor, owners: Tensor, k: int) -> Baseline:
+    """Order the gallery at random, and compare probe by probe.
+
+    Args:
+        ranks: (P,) of probes that have an answer.
+        people: (P,) whom they show.
+        owners: (G,) whom the gallery shows.
+        k: The number of answers looked at.
+    """
+    names, counts = torch.unique(owners, return_counts=True)
+    right = counts[torch.searchsorted(names, people)].double() if len(people) else people.double()
+    missed = torch.ones_like(right)
+    for place in range(min(k, len(owners))):  # drawn without being put back
+        missed = missed * (len(owners) - right - place).clamp(min=0) / (len(owners) - place)
+    low, high = bootstrap_mean_interval(100 * ((ranks <= k).double() - (1 - missed)))
+    return Baseline(100 * float((1 - missed).mean()), low, high, "chance")
 
 
 def _first_of_each(identities: Tensor) -> Tensor:

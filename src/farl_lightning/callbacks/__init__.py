@@ -8,6 +8,7 @@ from farl_lightning.callbacks.features import FeatureWriter
 from farl_lightning.callbacks.finite import FiniteGuard
 from farl_lightning.callbacks.hang_guard import HangGuard
 from farl_lightning.callbacks.image_panels import ImagePanels
+from farl_lightning.callbacks.online_probe import OnlineProbe
 from farl_lightning.callbacks.prediction_writer import PredictionWriter
 from farl_lightning.callbacks.results import ResultsWriter
 from farl_lightning.callbacks.safety_checkpoint import SafetyCheckpoint
@@ -23,6 +24,7 @@ __all__ = [
     "FiniteGuard",
     "HangGuard",
     "ImagePanels",
+    "OnlineProbe",
     "PredictionWriter",
     "ResultsWriter",
     "SafetyCheckpoint",

@@ -129,7 +129,7 @@ def run_probe(
     if x.shape[1] != z.shape[1]:
         raise ConfigError(f"training faces have {x.shape[1]} features, test faces {z.shape[1]}; embed both alike")
     answers, setting = predict(x[rows], ours.take(rows), z[known], method, seed, neighbours)
-    judged = _judge(answers, theirs.take(known))
+    judged = judge(answers, theirs.take(known))
     outcomes = torch.full((len(test),), math.nan, dtype=torch.float64)
     outcomes[known.cpu()] = judged.outcomes
     name = features if isinstance(features, str) else "+".join(features or [train.default_feature])
@@ -213,8 +213,16 @@ def _predict_knn(train: Tensor, target: Target, test: Tensor, neighbours: int) -
 
 
 @dataclasses.dataclass(frozen=True)
-class _Judged:
-    """Answers beside the truth: scores, the interval of the first, outcome of each face, and the baseline."""
+class Judged:
+    """Answers beside the truth.
+
+    Attributes:
+        scores: Results by name, the column's metric among them.
+        low: Lower end of the bootstrap 95 % interval of the metric.
+        high: Upper end.
+        outcomes: (m,) float64 what each face adds to the metric, which is their mean.
+        baseline: The answer that needs no picture.
+    """
 
     scores: dict[str, float]
     low: float
@@ -223,8 +231,13 @@ class _Judged:
     baseline: Baseline
 
 
-def _judge(answers: Tensor, target: Target) -> _Judged:
-    """Compare answers with labels that are all known."""
+def judge(answers: Tensor, target: Target) -> Judged:
+    """Compare answers with labels.
+
+    Args:
+        answers: (m, C) scores of classes, (m, A) logits of attributes, or (m,) numbers, as :func:`predict` gives them.
+        target: The labels of the same faces; all have one.
+    """
     answers, labels = answers.cpu(), target.values.cpu()
     metric = _metric(target)
     metric.update(answers, labels)
@@ -236,14 +249,16 @@ def _judge(answers: Tensor, target: Target) -> _Judged:
         low, high = (100 * float(end) for end in bootstrap_sign_interval(right, 0 * right, 0 * right + len(outcomes)))
     else:
         low, high = bootstrap_mean_interval(outcomes)
-    return _Judged(scores, low, high, outcomes, metric.baseline)
+    return Judged(scores, low, high, outcomes, metric.baseline)
 
 
 def _metric(target: Target) -> Any:
-    """Return what judges a column."""
+    """Return what judges a column, of the faces of this process alone."""
     if target.kind == "class":
-        return ClassificationScores(target.outputs, target.names)
-    return AttributeScores(target.names) if target.kind == "attributes" else AgeErrors()
+        return ClassificationScores(target.outputs, target.names, sync_on_compute=False)
+    if target.kind == "attributes":
+        return AttributeScores(target.names, sync_on_compute=False)
+    return AgeErrors(sync_on_compute=False)
 
 
 def _outcomes(answers: Tensor, labels: Tensor, kind: str) -> Tensor:

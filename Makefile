@@ -37,7 +37,7 @@ test: lint unit  ## install, then lint, types and the whole suite
 prove: $(STAMP)  ## every bar at full length, one table: bar, goal, measured, holds or not
 	@$(BIN)/python -m benchmarks.prove
 
-soak: $(STAMP)  ## an hour of killed and resumed trainings: faults, survived, samples lost and repeated
+soak: $(STAMP)  ## an hour of killed and resumed trainings, then a cable cut between two hosts: what was lost and repeated
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 notebooks: $(STAMP)  ## rebuild and run the notebooks from their scripts

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from farl_lightning.callbacks import HangGuard
 from farl_lightning.cli.shipped import shipped_configs
 from farl_lightning.datasets.detections import index_detections
 from farl_lightning.testing.models import write_random_codebook
@@ -15,7 +16,8 @@ from farl_lightning.testing.shards import write_fake_laion_face
 
 CONFIGS = shipped_configs()
 OVERLAYS = sorted(name for name in CONFIGS if name.startswith("trainer/"))
-RECIPES = sorted(set(CONFIGS) - set(OVERLAYS))
+BENCHMARKS = sorted(name for name in CONFIGS if name.startswith("benchmark/"))
+RECIPES = sorted(set(CONFIGS) - set(OVERLAYS) - set(BENCHMARKS))
 PRETRAINING = [name for name in RECIPES if name.startswith("pretrain")]
 TINY = {
     "trainer.max_steps": "2",
@@ -98,6 +100,13 @@ def test_it_parses(name, run):
     assert config["model"]["class_path"].endswith(tree(name)["model"]["class_path"])
 
 
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_lists_its_cells(name, run):
+    status, out, err = run("benchmark", "--config", name, "--list")
+    assert status == 0, err
+    assert len(out.splitlines()) > 1
+
+
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_it_trains_on_tiny_sizes(name, run, here):
     status, _, err = run("fit", "--config", name, *tiny(name, here))
@@ -117,7 +126,7 @@ def test_overlays_go_on_top_of_any_recipe(name, run):
     added = [callback["class_path"] for callback in overlay.get("callbacks+", [])]
     assert kept == first + added
     assert "callbacks" not in overlay  # it would replace those of the recipe
-    for key in ("accelerator", "devices", "num_nodes", "precision"):
+    for key in {"accelerator", "devices", "num_nodes", "precision"} & set(overlay):
         assert merged[key] == overlay[key]
 
 
@@ -151,3 +160,21 @@ def test_no_list_of_a_recipe_depends_on_a_machine():
     for name, path in CONFIGS.items():
         assert "/home/" not in path.read_text(), name
         assert "/root/" not in path.read_text(), name
+
+
+def callbacks_of(name: str) -> dict[str, dict]:
+    """The callbacks of a config by class."""
+    trainer = tree(name)["trainer"]
+    nodes = [*trainer.get("callbacks", ()), *trainer.get("callbacks+", ())]
+    return {node["class_path"]: node.get("init_args", {}) for node in nodes}
+
+
+@pytest.mark.parametrize("name", [name for name in PRETRAINING if "/" in name])
+def test_long_runs_save_in_time_and_leave_out_what_is_not_finite(name):
+    assert {"SafetyCheckpoint", "FiniteGuard"} <= set(callbacks_of(name))
+
+
+@pytest.mark.parametrize("name", ["trainer/ddp", "trainer/fsdp", "trainer/fsdp2", "trainer/multinode"])
+def test_runs_of_several_processes_end_when_they_hang_before_collectives_give_up(name):
+    timeout = tree(name)["trainer"]["strategy"]["init_args"].get("timeout", "0:30:00")  # torch's own for gloo
+    assert 0 < HangGuard(**callbacks_of(name)["HangGuard"]).minutes < int(timeout.split(":")[1])

@@ -64,9 +64,10 @@ class PretrainTask(BaseTask):
         accumulate_contrastive: Parts in which a batch goes through the towers. The contrast, and every gradient, is
             that of the whole batch of ``batch_size`` pairs per process, while activations of ``batch_size`` divided by
             this are held at a time (GradCache, https://arxiv.org/abs/2101.06983). It costs a second forward pass
-            through the towers, of the clean images and captions alone where the network has no dropout. Steps, schedule
-            and checkpoints count batches as ever, and ``Trainer(accumulate_grad_batches=...)`` may be used beside it;
-            that adds up gradients of batches which do not see each other. Under DDP processes meet once per batch.
+            through the towers, of the clean images and captions alone where the network has no dropout; parts too small
+            to keep the device busy cost more, so take as few as memory allows. Steps, schedule and checkpoints count
+            batches as ever, and ``Trainer(accumulate_grad_batches=...)`` may be used beside it; that adds up gradients
+            of batches which do not see each other. Under DDP processes meet once per batch.
 
     Raises:
         ConfigError: If settings do not fit together.

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from farl_lightning.callbacks import EMA, DensePanels
 from farl_lightning.callbacks.dense_panels import choose, pictures
 from farl_lightning.errors import ConfigError
+from farl_lightning.functional.verification import roc_curve
 from farl_lightning.objectives import Contrastive
 from farl_lightning.types import FaceSpec
 from tests.tasks import faces, tiny
@@ -48,6 +49,16 @@ def test_tasks_without_previews_and_batches_without_faces_are_left_alone(tmp_pat
     batch = faces.collate([faces.Faces(3)[0]])
     batch["valid"] = torch.tensor([False])
     assert choose(batch, 4)[1] == []
+
+
+def test_curves_of_verification_are_drawn_where_there_are_any(tmp_path):
+    panels, run, task = DensePanels(), tiny.trainer(tmp_path), faces.parser()
+    panels.setup(run, task, "test")
+    for curves in ({}, {"pairs": roc_curve(torch.rand(9), torch.arange(9) < 4)}):
+        assert not (tmp_path / "pictures").exists()
+        task.findings = {"roc": curves}
+        panels._draw_findings(run, task)
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["roc_step0.png"]
 
 
 def test_faces_are_chosen_among_those_that_count():

@@ -6,10 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from farl_lightning.datasets.face_synthetics import FACE_SYNTHETICS_CLASSES
 from farl_lightning.datasets.ibugmask import IBUGMASK_CLASSES
 from farl_lightning.datasets.synthetic.classes import CELEBAMASK_CLASSES, LAPA_CLASSES
+from farl_lightning.functional.verification import roc_curve
 from farl_lightning.visualization import (
     alignment_panel,
     ced_plot,
@@ -22,6 +24,7 @@ from farl_lightning.visualization import (
     overlay_landmarks,
     overlay_mask,
     parsing_panel,
+    roc_plot,
 )
 from farl_lightning.visualization.overlay import MISTAKES, PREDICTION, TRUTH, outline
 from farl_lightning.visualization.palette import IGNORED
@@ -177,6 +180,18 @@ def test_ced_plot():
     assert _has(picture, (0x1F, 0x77, 0xB4)) > 100
     empty = ced_plot({"": (grid, np.full(1001, np.nan))})
     assert _has(empty, (0x24, 0x29, 0x2F)) < _has(picture, (0x24, 0x29, 0x2F))
+
+
+def test_roc_plot():
+    scores, same = torch.linspace(0, 1, 200), torch.arange(200) >= 100
+    perfect, reversed_ = roc_curve(scores, same), roc_curve(-scores, same)
+    blue, orange = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
+    picture = roc_plot({"good $x": perfect, "bad": reversed_})
+    assert min(_has(picture, blue), _has(picture, orange)) > 100
+    half = picture.shape[0] // 2  # a perfect one runs along the top, a reversed one along the bottom
+    assert _has(picture[:half], blue) > 5 * _has(picture[:half], orange)
+    one_kind = roc_plot({"pairs of one kind": roc_curve(scores, torch.ones(200).bool())})
+    assert _has(one_kind, blue) == 0
 
 
 def test_labels_of_curves_carry_area_and_failures():

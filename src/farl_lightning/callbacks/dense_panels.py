@@ -1,4 +1,4 @@
-"""Pictures of face parsing and alignment: what goes in, the truth, the answer, the mistakes, and summaries."""
+"""Pictures of parsing, alignment and verification: what goes in, the truth, the answer, mistakes, and summaries."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from farl_lightning.visualization import (
     confusion_picture,
     heatmap_panel,
     parsing_panel,
+    roc_plot,
     to_pixels,
 )
 from farl_lightning.visualization.grid import Pixels
@@ -30,8 +31,8 @@ class DensePanels(L.Callback):
 
     ``pictures/parsing_step<n>.png``: input, truth, prediction and mistakes. ``landmarks``: true and predicted landmarks
     and all heatmaps; ``heatmaps``: those of one face alone. ``confusion``: which classes are taken for which; ``ced``:
-    the cumulative error distribution of all faces and each subset. A task takes part through its method
-    ``preview(batch)`` and its attribute ``findings``.
+    the cumulative error distribution of all faces and each subset; ``roc``: which share of pairs verification accepts.
+    A task takes part through its method ``preview(batch)`` and its attribute ``findings``.
 
     Args:
         every_n_validations: Validations between pictures.
@@ -124,6 +125,8 @@ class DensePanels(L.Callback):
             curves = {name: (x.numpy(), y.numpy()) for name, (x, y) in found["ced"].items()}
             picture = ced_plot(curves, threshold=found["threshold"], normalizer=found["normalizer"])
             publish(trainer, self._folder, "ced", picture, step)
+        if found.get("roc"):
+            publish(trainer, self._folder, "roc", roc_plot(found["roc"]), step)
 
 
 def choose(batch: dict[str, Any], count: int) -> tuple[dict[str, Any], list[str]]:

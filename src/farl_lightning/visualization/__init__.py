@@ -12,7 +12,7 @@ from farl_lightning.visualization.grid import (
 from farl_lightning.visualization.overlay import error_map, overlay_heatmap, overlay_landmarks, overlay_mask
 from farl_lightning.visualization.palette import class_palette, colorize
 from farl_lightning.visualization.panels import alignment_panel, heatmap_panel, parsing_panel
-from farl_lightning.visualization.plots import ced_plot, confusion_picture
+from farl_lightning.visualization.plots import ced_plot, confusion_picture, roc_plot
 from farl_lightning.visualization.subgroups import subgroup_picture
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "overlay_landmarks",
     "overlay_mask",
     "parsing_panel",
+    "roc_plot",
     "save_png",
     "subgroup_picture",
     "to_pixels",

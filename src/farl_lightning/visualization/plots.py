@@ -1,4 +1,4 @@
-"""Diagrams of results: cumulative error distribution, confusion matrix."""
+"""Diagrams of results: cumulative error distribution, receiver operating characteristic, confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from farl_lightning.functional.verification import Roc, area_under, equal_error_rate
 from farl_lightning.visualization.grid import Pixels, new_figure, printable, render
 
 if TYPE_CHECKING:
@@ -63,6 +64,37 @@ def _curve_label(name: str, x: Any, y: Any, threshold: float) -> str:
     area = float(((share[1:] + share[:-1]) / 2 * np.diff(grid)).sum()) / threshold
     failures = 1 - (float(share[-1]) if len(share) else 0.0)
     return f"{printable(name) or 'all faces'}  ·  AUC {100 * area:.1f}  FR {100 * failures:.1f}"
+
+
+def roc_plot(curves: Mapping[str, Roc], *, title: str = "Verification: pairs accepted") -> Pixels:
+    """Draw receiver operating characteristics over a logarithmic axis, with area and equal error rate in the legend.
+
+    Args:
+        curves: For each list of pairs its curve; ``VerificationScores.curve`` fits. Lists without both kinds of pairs
+            are left out. Where no impostor is accepted, the line begins at half the share of one.
+        title: Title.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    figure = new_figure(6.4, 4.4, title)
+    axis = figure.subplots()
+    lowest = 0.1
+    for name, roc in curves.items():
+        far, tar = roc.far.cpu().numpy(), roc.tar.cpu().numpy()
+        if np.isnan(far).any() or np.isnan(tar).any():
+            continue
+        start = far[far > 0].min() / 2
+        lowest = min(lowest, start)
+        label = f"{printable(name)}  ·  AUC {100 * area_under(roc):.1f}  EER {100 * equal_error_rate(roc):.1f}"
+        axis.step(100 * np.maximum(far, start), 100 * tar, where="post", label=label, linewidth=1.6)
+    axis.set(xscale="log", xlim=(100 * lowest, 100), ylim=(0, 101))
+    axis.set(xlabel="pairs of two people accepted (FAR, %)", ylabel="pairs of one person accepted (TAR, %)")
+    _tidy(axis)
+    axis.grid(color=_FAINT, linewidth=0.6)
+    if axis.get_lines():
+        axis.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    return render(figure)
 
 
 def confusion_picture(

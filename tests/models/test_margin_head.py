@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.distributed import rank, world_size
@@ -120,6 +121,47 @@ def test_whole_centres_average_to_one_process(counts):
     torch.testing.assert_close(torch.stack(parts[0]).mean(), loss, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.cat(parts[1]) / 2, grad, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.stack(parts[2]).mean(0), centres, rtol=0, atol=1e-12)
+
+
+class _Network(torch.nn.Module):
+    """An encoder of one layer, and the head."""
+
+    def __init__(self, sharded):
+        super().__init__()
+        torch.manual_seed(1)
+        self.encoder = torch.nn.Linear(WIDTH, WIDTH).double()
+        self.head = _head("cosface", sharded)
+
+    def forward(self, images, labels):
+        return self.head(self.encoder(images), labels)
+
+
+def _train(counts, sharded):
+    """Train for three steps, under DDP where there are processes, and return the weights."""
+    network = trained = _Network(sharded)
+    if world_size() > 1:
+        names = list(sharded_rows(network))
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, names)
+        trained = DistributedDataParallel(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    first = sum(counts[: rank()])
+    for step in range(3):
+        images, labels = _batch(8, seed=step)
+        optimizer.zero_grad()
+        share = slice(first, first + counts[rank()])
+        trained(images[share], labels[share]).backward()
+        optimizer.step()
+    return network.state_dict()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_training_under_ddp_is_training_on_one_process(sharded):
+    expected = _train((8,), False)
+    assert not torch.equal(expected["head.centres.weight"], _head("cosface").centres.weight)
+    first, other = run_distributed(_train, 2, (5, 3), sharded)
+    for name, value in expected.items():
+        torch.testing.assert_close(first[name], value, rtol=0, atol=1e-9)  # AdamW enlarges roundings
+    assert torch.equal(first["encoder.weight"], other["encoder.weight"])
 
 
 def _more_processes_than_people():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from farl_lightning.callbacks import sharded_io
-from farl_lightning.callbacks.checkpoint_io import check_intact, newest_intact
+from farl_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, check_intact, newest_intact
 from farl_lightning.callbacks.sharded_io import write_folders_whole
+from farl_lightning.cli import main
 from farl_lightning.errors import CheckpointError
 from farl_lightning.functional.distributed import rank
+from farl_lightning.models.archive import read_file
 from farl_lightning.testing.distributed import run_distributed
 
 
@@ -116,3 +119,13 @@ def test_a_file_gives_way_to_a_folder(tmp_path):
     sharded_io._replace(whole(tmp_path / "new", 1.0), tmp_path / "last.ckpt")
     assert os.listdir(tmp_path) == ["last.ckpt"]
     assert value(tmp_path / "last.ckpt") == 1.0
+
+
+def test_whoever_reads_one_file_says_how_to_make_it(tmp_path, capsys):
+    place = whole(tmp_path / "last.ckpt", 1.0)
+    advice = f"farl-lightning consolidate {place} --output {tmp_path / 'last-whole.ckpt'}"
+    for read in (AtomicCheckpointIO().load_checkpoint, read_file):
+        with pytest.raises(CheckpointError, match=re.escape(advice)):
+            read(place)
+    assert main(["merge", "--ckpt_path", str(place), "--output", str(tmp_path / "merged.ckpt")]) == 1
+    assert advice in capsys.readouterr().err

@@ -68,7 +68,7 @@ class Published:
     Attributes:
         model: Whose it is.
         value: In the unit of the task's metric.
-        on: The data that it was measured on.
+        data: The data that it was measured on.
         labels: Share of the labels that it was trained on.
         method: One of ``METHODS``.
         mark: ``"confirmed"`` by a primary source, or ``"recalled"``.
@@ -77,7 +77,7 @@ class Published:
 
     model: str
     value: float
-    on: str = ""
+    data: str = ""
     labels: float = 1.0
     method: str = "finetune"
     mark: str = "confirmed"
@@ -145,6 +145,7 @@ class Benchmark:
         output: Folder of results.
         image: Settings of the image tower that all encoders share.
         settings: Laid over the config of every task, below the task's own settings.
+        pretrain_settings: Laid over the config of every pretraining, below the encoder's own settings.
         methods: Ways of tuning: some of ``METHODS``.
         labels: Shares of the training labels, above 0 and up to 1.
         seeds: Seeds; each draws other labels, batches and new weights.
@@ -158,6 +159,7 @@ class Benchmark:
     output: str = "runs/benchmark"
     image: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    pretrain_settings: Mapping[str, Any] = field(default_factory=dict)
     methods: Sequence[str] = ("frozen",)
     labels: Sequence[float] = (1.0,)
     seeds: Sequence[int] = (0,)

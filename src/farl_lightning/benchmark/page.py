@@ -48,7 +48,10 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_reports(
-    benchmark: Benchmark, records: Mapping[str, Record], pretrained: Mapping[str, Record]
+    benchmark: Benchmark,
+    records: Mapping[str, Record],
+    pretrained: Mapping[str, Record],
+    versions: Mapping[str, str | None],
 ) -> dict[str, Path]:
     """Write ``table.md``, ``table.csv``, ``table.json`` and ``index.html`` into the benchmark's folder.
 
@@ -56,18 +59,19 @@ def write_reports(
         benchmark: What was measured.
         records: Results by key of the cell; those that are missing are shown as not run.
         pretrained: What became of encoders that were pretrained, by name.
+        versions: Of the packages that numbers depend on.
 
     Returns:
-        The files, by kind.
+        The files, by name.
     """
     summaries = summarise(benchmark, records)
     tables = make_tables(summaries)
-    plain = json.dumps(as_plain(benchmark, summaries, records), indent=2, allow_nan=False) + "\n"
+    plain = json.dumps(as_plain(benchmark, summaries, records, versions), indent=2, allow_nan=False) + "\n"
     texts = {
         "table.md": markdown(benchmark, tables, pretrained),
         "table.csv": as_csv(plain_rows(summaries)),
         "table.json": plain,
-        "index.html": page(benchmark, summaries, tables, records, pretrained),
+        "index.html": page(benchmark, summaries, records, pretrained, versions),
     }
     folder = Path(benchmark.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,22 +85,22 @@ def write_reports(
 def page(
     benchmark: Benchmark,
     summaries: Sequence[Summary],
-    tables: Sequence[Table],
     records: Mapping[str, Record],
     pretrained: Mapping[str, Record],
+    versions: Mapping[str, str | None],
 ) -> str:
     """Return the page: no script, nothing from outside, everything that was given is escaped.
 
     Args:
         benchmark: What was measured.
         summaries: Of all tasks.
-        tables: The same as tables.
         records: Results by key of the cell.
         pretrained: What became of encoders that were pretrained, by name.
+        versions: Of the packages that numbers depend on.
     """
     parts = [f"<h1>{html.escape(benchmark.title)}</h1>", f"<p>{html.escape(' '.join(benchmark.about.split()))}</p>"]
     parts.append(f'<p class="note">{html.escape(footnote(benchmark))} {html.escape(_progress(records, summaries))}</p>')
-    for table in tables:
+    for table in make_tables(summaries):
         own = [entry for entry in summaries if entry.task.name == table.task.name]
         parts += [f"<h2>{html.escape(table.heading)}</h2>", _table(table), _pictures(table, own), _failures(table)]
     if benchmark.baseline is not None:
@@ -104,7 +108,14 @@ def page(
     if pretrained:
         rows = [Row(row[0], [Entry(text) for text in row[1:]]) for row in pretraining_rows(benchmark, pretrained)]
         parts += ["<h2>Pretraining</h2>", _grid(["", "seconds", "steps"], rows)]
-    title = html.escape(benchmark.title)
+    made = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
+    parts += [f'<p class="note">{html.escape(made)}</p>'] if made else []
+    return _frame(benchmark.title, parts)
+
+
+def _frame(heading: str, parts: Sequence[str]) -> str:
+    """Put a page around its parts."""
+    title = html.escape(heading)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

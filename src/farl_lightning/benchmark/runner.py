@@ -19,6 +19,9 @@ LOG = "log.txt"
 """What a cell or a pretraining printed, in its folder."""
 
 
+_LONGEST = 400  # letters of a reason
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a cell was found to be.
@@ -200,10 +203,14 @@ def _attempt(work: Callable[[], Record], blank: Record, folder: Path) -> Record:
     return replace(record, seconds=round(time.monotonic() - began, 2))
 
 
-def _reason(error: Exception) -> str:
-    """Return why something failed, in one line."""
-    words = " ".join(str(error).split()) or "no reason given"
-    return words if isinstance(error, FarlError) else f"{type(error).__name__}: {words}"
+def _reason(error: BaseException) -> str:
+    """Return why something failed, in one line: what our own error says where another one wraps it."""
+    wrapped: BaseException | None = error
+    while wrapped is not None and not isinstance(wrapped, FarlError):
+        wrapped = wrapped.__cause__
+    words = " ".join(str(wrapped or error).split()) or "no reason given"
+    text = words if wrapped is not None else f"{type(error).__name__}: {words}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (the log has all of it)"
 
 
 def _is_done(record: Record | None) -> bool:

@@ -152,7 +152,7 @@ def _entry(summary: Summary | None, leader: Summary | None) -> Entry:
 
 def _published(row: Published, columns: Sequence[Column], task: Task) -> Row:
     """Write a published row; its number has the decimals of the source."""
-    on = f" on {row.on}" if row.on else ""
+    on = f" on {row.data}" if row.data else ""
     doubt = ", recalled" if row.mark == "recalled" else ""
     entry = Entry(f"{row.value:g}" if task.digits == 0 else f"{row.value}", note=row.source)
     entries = [entry if column == (row.method, float(row.labels)) else Entry() for column in columns]
@@ -167,7 +167,7 @@ def markdown(benchmark: Benchmark, tables: Sequence[Table], pretrained: Mapping[
         tables: Of all tasks.
         pretrained: What became of encoders that were pretrained, by name.
     """
-    parts = [f"# {_cell(benchmark.title)}", " ".join(benchmark.about.split()), footnote(benchmark)]
+    parts = [f"# {_cell(benchmark.title)}", _cell(benchmark.about), footnote(benchmark)]
     for table in tables:
         head = ["", *(column_title(column) for column in table.columns)]
         rows = [[row.title, *(_marked(entry) for entry in row.entries)] for row in table.rows]
@@ -290,7 +290,7 @@ def _plain_published(task: Task, row: Published) -> dict[str, Any]:
         "labels": float(row.labels),
         "mean": row.value,
         "published": True,
-        "source": "; ".join(part for part in (row.on, row.mark, row.source) if part),
+        "source": "; ".join(part for part in (row.data, row.mark, row.source) if part),
     }
 
 
@@ -313,16 +313,23 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 
-def as_plain(benchmark: Benchmark, summaries: Sequence[Summary], records: Mapping[str, Record]) -> dict[str, Any]:
+def as_plain(
+    benchmark: Benchmark,
+    summaries: Sequence[Summary],
+    records: Mapping[str, Record],
+    versions: Mapping[str, str | None],
+) -> dict[str, Any]:
     """Return everything as plain data, for JSON.
 
     Args:
         benchmark: What was measured.
         summaries: Of all tasks.
         records: Results by key of the cell.
+        versions: Of the packages that numbers depend on.
     """
     return {
         "title": benchmark.title,
+        "versions": dict(versions),
         "seeds": list(benchmark.seeds),
         "rows": plain_rows(summaries),
         "cells": [asdict(record) for record in records.values()],

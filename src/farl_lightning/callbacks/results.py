@@ -119,7 +119,7 @@ class ResultsWriter(L.Callback):
             "checkpoint": _checkpoint(trainer),
             "pictures": str(pictures) if pictures.is_dir() else None,
             "settings": {"model": _settings(pl_module), "data": _settings(getattr(trainer, "datamodule", None))},
-            "versions": {name: _version(name) for name in _PACKAGES},
+            "versions": versions(),
         }
 
 
@@ -196,6 +196,11 @@ def _settings(part: Any) -> Any:
     hparams = dict(getattr(part, "hparams", {}) or {})
     hparams.pop("_instantiator", None)
     return json.loads(json.dumps(hparams, default=str))
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that numbers depend on; None for those that are not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str | None:

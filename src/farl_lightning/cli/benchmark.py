@@ -56,6 +56,7 @@ def run(words: list[str]) -> int:
     quiet()
     from farl_lightning.benchmark.page import write_reports
     from farl_lightning.benchmark.runner import pretrainings_of, records_of, run_benchmark
+    from farl_lightning.callbacks.results import versions
     from farl_lightning.cli.cells import FitWorker
     from farl_lightning.cli.preflight import import_classes
 
@@ -65,7 +66,8 @@ def run(words: list[str]) -> int:
         if not given.table_only:
             failed = run_benchmark(benchmark, worker, lambda line: print(line, flush=True))
     finally:  # a benchmark that is interrupted leaves a table of what it has
-        files = write_reports(benchmark, records_of(benchmark, worker), pretrainings_of(benchmark, worker))
+        known = records_of(benchmark, worker), pretrainings_of(benchmark, worker)
+        files = write_reports(benchmark, *known, versions())
         print(files["table.md"].read_text(encoding="utf-8"))
         print("\n".join(f"{name:<11} {path}" for name, path in files.items()))
     return 1 if failed else 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from lightning.pytorch.callbacks import Timer
 
 from farl_lightning.benchmark.cells import Cell
-from farl_lightning.benchmark.config import Benchmark, Encoder
+from farl_lightning.benchmark.config import Benchmark, Encoder, Pretraining
 from farl_lightning.benchmark.runner import LOG, Measurement
 from farl_lightning.benchmark.store import digest
 from farl_lightning.cli.arguments import read_settings, read_yaml
@@ -46,6 +46,7 @@ class FitWorker:
         self._faces: dict[str, DenseDataModule] = {}
         self._features = FeatureFolder(Path(benchmark.output).expanduser() / "features")
         self._bases: dict[str, dict[str, Any]] = {}
+        self._probed: tuple[str, BuiltCLI | None] = ("", None)
 
     def describe_encoder(self, encoder: Encoder) -> Any:
         """Return all that an encoder depends on, as plain data.
@@ -57,7 +58,7 @@ class FitWorker:
             ConfigError: If its config is missing.
         """
         if encoder.pretrain is not None:
-            return [self._base(encoder.pretrain.config), self.pretraining(encoder)]
+            return self.pretraining(encoder, encoder.pretrain)
         return [_identity(encoder.weights), self._image(encoder)]
 
     def describe(self, cell: Cell) -> Any:
@@ -69,7 +70,7 @@ class FitWorker:
         Raises:
             ConfigError: If its config is missing.
         """
-        return [self._base(cell.task.config), self.overlay(cell), cell.method, cell.task.column, cell.task.metric]
+        return [self.settings(cell), cell.method, cell.labels, cell.task.column, cell.task.metric]
 
     def _base(self, name: str) -> dict[str, Any]:
         """Return the settings of a config."""
@@ -81,23 +82,32 @@ class FitWorker:
         """Return the settings of an encoder's image tower."""
         return {**self.benchmark.image, **encoder.image}
 
-    def pretraining(self, encoder: Encoder) -> dict[str, Any]:
-        """Return what is laid over the config of an encoder's pretraining.
+    def pretraining(self, encoder: Encoder, how: Pretraining) -> dict[str, Any]:
+        """Return the settings of an encoder's pretraining.
 
         Args:
-            encoder: With ``pretrain``.
-        """
-        image = {"model": {"init_args": {"clip": {"image": self._image(encoder)}}}} if self._image(encoder) else {}
-        settings = encoder.pretrain.settings if encoder.pretrain is not None else {}
-        return merged(image, settings, {"trainer": _HERE})
+            encoder: Whose image tower it is.
+            how: Its config, and what is laid over it.
 
-    def overlay(self, cell: Cell) -> dict[str, Any]:
-        """Return what is laid over the config of a cell's task, without the weights.
+        Raises:
+            ConfigError: If the config is missing.
+        """
+        image = self._image(encoder)
+        tower = {"model": {"init_args": {"clip": {"image": image}}}} if image else {}
+        layers = [tower, self.benchmark.pretrain_settings, how.settings, {"trainer": _HERE}]
+        return merged(self._base(how.config), *layers)
+
+    def settings(self, cell: Cell) -> dict[str, Any]:
+        """Return the settings of a cell, but for the weights.
 
         Args:
             cell: One of the benchmark.
+
+        Raises:
+            ConfigError: If the config of its task is missing.
         """
-        network = {"network": {"image": self._image(cell.encoder)}} if self._image(cell.encoder) else {}
+        image = self._image(cell.encoder)
+        tower = {"model": {"init_args": {"network": {"image": image}}}} if image else {}
         tuning = {} if cell.probed else {"tuning": cell.method}
         # probes take their share of the features of all faces
         share = {} if cell.probed or cell.labels == 1 else {"train_fraction": cell.labels}
@@ -107,7 +117,8 @@ class FitWorker:
             "model": {"init_args": {"seed": cell.seed, **tuning}},
             "data": {"init_args": {"seed": cell.seed, **share}},
         }
-        return merged({"model": {"init_args": network}}, self.benchmark.settings, cell.task.settings, own)
+        tree = merged(self._base(cell.task.config), tower, self.benchmark.settings, cell.task.settings, own)
+        return tree if _saver(tree) else merged(tree, {"trainer": {"enable_checkpointing": False}})
 
     def pretrain(self, encoder: Encoder, folder: Path) -> tuple[str, dict[str, Any]]:
         """Train an encoder, or go on from the last checkpoint of an earlier attempt with the same settings.
@@ -130,7 +141,7 @@ class FitWorker:
         found = sorted(run.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
         resume = str(found[-1]) if found else None
         with log_to(folder / LOG):
-            built = build(encoder.pretrain.config, self.pretraining(encoder), run, resume)
+            built = build(self.pretraining(encoder, encoder.pretrain), run, resume)
             timer = Timer()
             built.trainer.callbacks.append(timer)  # type: ignore[attr-defined]  # set by a connector
             built.trainer.fit(built.model, datamodule=built.datamodule, ckpt_path=resume)
@@ -152,12 +163,19 @@ class FitWorker:
         """
         (folder / LOG).unlink(missing_ok=True)
         with log_to(folder / LOG):
-            source = {"model": {"init_args": {"weights": weights}}}
-            built = build(cell.task.config, merged(self.overlay(cell), source), folder)
-            self._share_faces(built)
             if cell.probed:
-                return measure_probe(cell, weights, built, self._features)
+                return measure_probe(cell, weights, self._build_probed(cell, folder), self._features)
+            source = {"model": {"init_args": {"weights": weights}}}
+            built = build(merged(self.settings(cell), source), folder)
+            self._share_faces(built)
             return _train(cell, built, folder)
+
+    def _build_probed(self, cell: Cell, folder: Path) -> BuiltCLI:
+        """Build what probes read: faces and sizes, the same for all seeds and shares; the last one is kept."""
+        name = digest([cell.task.name, self._image(cell.encoder)])
+        if name != self._probed[0]:
+            self._probed = (name, build(self.settings(cell), folder))
+        return cast(BuiltCLI, self._probed[1])
 
     def _share_faces(self, built: BuiltCLI) -> None:
         """Let a cell read the faces that an earlier one opened."""
@@ -175,12 +193,11 @@ class BuiltCLI(FarlCLI):
         """Run nothing (in Lightning: the subcommand)."""
 
 
-def build(config: str, overlay: Mapping[str, Any], folder: Path, resume: str | None = None) -> BuiltCLI:
-    """Build what a config of ``fit`` describes; its run is kept in a folder, with all settings in ``fit.yaml``.
+def build(tree: Mapping[str, Any], folder: Path, resume: str | None = None) -> BuiltCLI:
+    """Build what settings of ``fit`` describe; they are kept in ``fit.yaml``.
 
     Args:
-        config: A file, or a shipped name.
-        overlay: Settings laid over it.
+        tree: All settings.
         folder: For all that the run writes.
         resume: Checkpoint that the run goes on from.
 
@@ -189,8 +206,7 @@ def build(config: str, overlay: Mapping[str, Any], folder: Path, resume: str | N
         CheckpointError: If the checkpoint cannot be read.
     """
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
-    own = {"logger=": logger, "default_root_dir": str(folder)}
-    tree = merged(read_yaml(find_config(config))[0], overlay, {"trainer": own})
+    tree = merged(tree, {"trainer": {"logger=": logger, "default_root_dir": str(folder)}})
     file = folder / "fit.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
     words = ["--config", str(file), *([f"--ckpt_path={resume}"] if resume else [])]
@@ -202,14 +218,24 @@ def _train(cell: Cell, built: BuiltCLI, folder: Path) -> Measurement:
     """Train and test a cell; its checkpoints are not kept."""
     trainer = built.trainer
     trainer.fit(built.model, datamodule=built.datamodule)
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    saver = trainer.checkpoint_callback
+    # without a metric to monitor, the newest file is the "best", which may be older than the last step
+    best = getattr(saver, "best_model_path", "") or None if getattr(saver, "monitor", None) else None
     trainer.test(built.model, datamodule=built.datamodule, ckpt_path=best, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     trained = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
-    selected = f"best {built.model.monitor}" if best else "last step"
+    selected = f"best {getattr(saver, 'monitor', '')}" if best else "last step"
     details = {"steps": trainer.global_step, "trainable_parameters": trained, "selected": selected}
     return Measurement(pick(cell.task.metric, metrics), metrics, details)
+
+
+def _saver(tree: Mapping[str, Any]) -> bool:
+    """Whether settings name a callback that saves checkpoints."""
+    callbacks = (tree.get("trainer") or {}).get("callbacks") or []
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    names = [node.get("class_path", "") if isinstance(node, Mapping) else str(node) for node in listed]
+    return any(name.endswith("ModelCheckpoint") for name in names)
 
 
 def pick(metric: str, metrics: Mapping[str, float]) -> float:

@@ -17,10 +17,10 @@ from farl_lightning.functional.zero_shot import class_features, class_similarity
 from farl_lightning.metrics import ClassificationScores
 from farl_lightning.models.zero_shot import text_encoder
 from farl_lightning.objectives import Contrastive, MaskedImage
-from farl_lightning.prompts import ATTRIBUTE_PROMPTS, class_prompts
 from farl_lightning.tasks import PretrainTask
 from farl_lightning.tasks.zero_shot import Question, ZeroShot, class_findings
 from farl_lightning.testing.distributed import run_distributed
+from farl_lightning.text.prompts import ATTRIBUTE_PROMPTS, class_prompts
 from farl_lightning.transforms.collate_faces import collate_faces
 from farl_lightning.types import FaceSpec
 from tests.tasks import tiny

@@ -45,7 +45,7 @@ class ZeroShotClassifier(nn.Module):
     Args:
         clip: A network with a text tower.
         prompts: One phrasing or more for each class; several are merged, see
-            :func:`~farl_lightning.functional.zero_shot.prompt_ensemble`. :mod:`farl_lightning.prompts` has some.
+            :func:`~farl_lightning.functional.zero_shot.prompt_ensemble`. :mod:`farl_lightning.text.prompts` has some.
 
     Attributes:
         classes: Names of the classes.
@@ -54,7 +54,7 @@ class ZeroShotClassifier(nn.Module):
         ConfigError: If there is no text tower, or no class, or a class without a phrasing.
 
     Example:
-        >>> from farl_lightning.prompts import CLASS_PROMPTS
+        >>> from farl_lightning.text.prompts import CLASS_PROMPTS
         >>> clip = FaceCLIP.from_checkpoint("farl-b16-ep16")  # doctest: +SKIP
         >>> ZeroShotClassifier(clip, CLASS_PROMPTS["expression"])(images)  # (B, 8)  # doctest: +SKIP
     """

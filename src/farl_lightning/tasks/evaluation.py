@@ -13,10 +13,11 @@ from farl_lightning.functional.distributed import all_gather_cat
 from farl_lightning.metrics import MaskedTokenAccuracy, RetrievalRecall
 from farl_lightning.models.face_clip import FaceCLIP
 from farl_lightning.objectives import MaskedImage, PretrainModel, PretrainResult
-from farl_lightning.prompts import Prompts
+from farl_lightning.objectives.accumulate import take_rows
 from farl_lightning.tasks.base import MetricReference
 from farl_lightning.tasks.zero_shot import Findings, ZeroShot
 from farl_lightning.text import Tokenizer
+from farl_lightning.text.prompts import Prompts
 from farl_lightning.types import FaceSpec, PretrainBatch
 
 
@@ -164,3 +165,35 @@ def masked_image_objectives(model: PretrainModel) -> dict[str, MaskedImage]:
         model: Network and objectives.
     """
     return {name: part for name, part in model.objectives.items() if isinstance(part, MaskedImage)}
+
+
+def without_repeats(batch: PretrainBatch) -> PretrainBatch:
+    """Leave out the samples that pad a batch: they are no candidates, and have no loss.
+
+    Where there are only such, one stays, which no metric counts: kernels need not take empty batches.
+
+    Args:
+        batch: A batch of evaluation; ``valid`` False marks repeats.
+    """
+    valid = batch.get("valid")
+    if valid is None or bool(valid.all()):
+        return batch
+    return take_rows(batch, valid if bool(valid.any()) else slice(0, 1))
+
+
+def with_repeats(outcomes: Tensor, valid: Tensor | None) -> Tensor:
+    """Put outcomes of the samples that count back into the places of a whole batch.
+
+    Args:
+        outcomes: (M,) of the samples of :func:`without_repeats`.
+        valid: (B,) bool of the whole batch; None where all count.
+
+    Returns:
+        (B,), nan for repeats.
+    """
+    if valid is None or len(outcomes) == len(valid):
+        return outcomes
+    whole = outcomes.new_full((len(valid),), torch.nan)
+    if bool(valid.any()):
+        whole[valid] = outcomes
+    return whole

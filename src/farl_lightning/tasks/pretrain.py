@@ -28,9 +28,8 @@ from farl_lightning.objectives import (
     PretrainModel,
     PretrainResult,
 )
-from farl_lightning.objectives.accumulate import take_rows
 from farl_lightning.tasks.base import BaseTask
-from farl_lightning.tasks.evaluation import PretrainEvaluation, masked_image_objectives
+from farl_lightning.tasks.evaluation import PretrainEvaluation, masked_image_objectives, with_repeats, without_repeats
 from farl_lightning.tasks.optim import OptimConfig
 from farl_lightning.tasks.zero_shot import check_names
 from farl_lightning.types import FaceBatch, FaceSpec, FeatureBatch, PretrainBatch
@@ -56,7 +55,7 @@ class PretrainTask(BaseTask):
         zero_shot: Attributes, and labels such as ``gender``, ``age`` and ``expression``, to tell by prompts in
             validation and test; None means all that have prompts and labels, an empty list none.
         prompts: One's own prompts: phrasings by label and class, or of an attribute under ``yes`` and ``no``; they
-            replace those of :mod:`farl_lightning.prompts`.
+            replace those of :mod:`farl_lightning.text.prompts`.
         fit_images: Training images that a fitted target (k-means tokens) sees before the first step.
         grad_checkpointing: Recompute the blocks' activations in the backward pass: less memory, more time.
         compile: Compile the towers with ``torch.compile``; names in checkpoints stay the same.
@@ -252,9 +251,9 @@ class PretrainTask(BaseTask):
             self._recognise(cast(FaceBatch, batch))
             return None
         self.outcomes = None
-        loss = self._evaluate(_without_repeats(batch), stage)
+        loss = self._evaluate(without_repeats(batch), stage)
         if self.wants_outcomes and self.evaluation.outcomes is not None:
-            self.outcomes = _with_repeats(self.evaluation.outcomes, batch.get("valid"))
+            self.outcomes = with_repeats(self.evaluation.outcomes, batch.get("valid"))
         return loss
 
     def _recognise(self, batch: FaceBatch) -> None:
@@ -387,24 +386,3 @@ class PretrainTask(BaseTask):
             return None
         seen = patchify(images, target.patch_size)
         return unpatchify(patches.to(seen.dtype).where(mask.unsqueeze(-1), seen), target.grid)
-
-
-def _without_repeats(batch: PretrainBatch) -> PretrainBatch:
-    """Leave out the samples that pad a batch: they are no candidates, and have no loss.
-
-    Where there are only such, one stays, which no metric counts: kernels need not take empty batches.
-    """
-    valid = batch.get("valid")
-    if valid is None or bool(valid.all()):
-        return batch
-    return take_rows(batch, valid if bool(valid.any()) else slice(0, 1))
-
-
-def _with_repeats(outcomes: Tensor, valid: Tensor | None) -> Tensor:
-    """Put outcomes of the samples that count back into the places of a whole batch."""
-    if valid is None or len(outcomes) == len(valid):
-        return outcomes
-    whole = outcomes.new_full((len(valid),), torch.nan)
-    if bool(valid.any()):
-        whole[valid] = outcomes
-    return whole

@@ -17,7 +17,9 @@ from farl_lightning.functional.zero_shot import attribute_features, attribute_lo
 from farl_lightning.metrics import AttributeScores, ClassificationScores, ZeroShotAttributes
 from farl_lightning.models.face_clip import FaceCLIP
 from farl_lightning.models.zero_shot import text_encoder
-from farl_lightning.prompts import (
+from farl_lightning.tasks.base import MetricReference
+from farl_lightning.text import bin_name
+from farl_lightning.text.prompts import (
     AGE_LIMITS,
     ATTRIBUTE_PROMPTS,
     CLASS_PROMPTS,
@@ -25,8 +27,6 @@ from farl_lightning.prompts import (
     attribute_prompts,
     class_prompts,
 )
-from farl_lightning.tasks.base import MetricReference
-from farl_lightning.text import bin_name
 from farl_lightning.types import ATTRIBUTES, FaceSpec
 
 AGE = "age"

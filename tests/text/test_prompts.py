@@ -10,7 +10,8 @@ from farl_lightning.datasets.rafdb import EXPRESSIONS as RAFDB
 from farl_lightning.datasets.synthetic import EXPRESSIONS as DRAWN
 from farl_lightning.datasets.synthetic.attributes import CELEBA_ATTRIBUTES
 from farl_lightning.errors import ConfigError
-from farl_lightning.prompts import (
+from farl_lightning.text import Tokenizer, bin_name
+from farl_lightning.text.prompts import (
     AGE_LIMITS,
     ATTRIBUTE_PROMPTS,
     CLASS_PROMPTS,
@@ -19,7 +20,6 @@ from farl_lightning.prompts import (
     attribute_prompts,
     class_prompts,
 )
-from farl_lightning.text import Tokenizer, bin_name
 
 
 def test_all_forty_attributes_have_two_sides():

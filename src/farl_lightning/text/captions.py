@@ -1,15 +1,13 @@
-"""Text: captions cleaned and cut into tokens, names of groups and their order."""
+"""Captions: cleaned, and cut into tokens."""
 
 from __future__ import annotations
 
 import functools
 import html
 import importlib.util
-import math
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,41 +44,6 @@ def clean_caption(text: str, max_length: int = 1000) -> str:
     if len(text) > max_length:
         text = text[: max_length + 1].rpartition(" ")[0] or text[:max_length]
     return text if any(character.isalnum() for character in text) else ""
-
-
-def natural(word: str) -> tuple[tuple[bool, float, str], ...]:
-    """Return a key that sorts numbers inside of words by value: "3-9" before "10-19".
-
-    Args:
-        word: The word.
-    """
-    try:
-        return ((False, float(word), ""),)
-    except ValueError:
-        parts = re.split(r"(\d+)", word)
-        return tuple((not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in parts if part)
-
-
-def bin_name(value: float, limits: Sequence[float]) -> str:
-    """Return the name of the interval that a number lies in.
-
-    Args:
-        value: The number; nan lies nowhere.
-        limits: Rising; an interval begins at its lower limit.
-
-    Returns:
-        Such as ``"<30"``, ``"30-60"`` or ``">=60"``; empty for nan.
-
-    Example:
-        >>> bin_name(30, [30, 60])
-        '30-60'
-    """
-    if math.isnan(value):
-        return ""
-    number = sum(value >= limit for limit in limits)
-    if number == 0:
-        return f"<{limits[0]:g}"
-    return f">={limits[-1]:g}" if number == len(limits) else f"{limits[number - 1]:g}-{limits[number]:g}"
 
 
 class Tokenizer:

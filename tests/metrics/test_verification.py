@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import math
 from typing import NamedTuple
 
@@ -87,6 +88,24 @@ def test_scores_are_those_of_the_pure_functions():
     assert [row["fold"] for row in metric.rows] == list(range(1, 11))
     assert metric.rows[3]["accuracy"] == pytest.approx(100 * judged.accuracies[3].item())
     assert sum(row["pairs"] for row in metric.rows) == len(same)
+
+
+def test_the_example_of_the_documentation():
+    names = {"np": np, "torch": torch, "PairList": PairList, "VerificationScores": VerificationScores}
+    example = doctest.DocTestParser().get_doctest(VerificationScores.__doc__, names, "example", None, None)
+    assert len(example.examples) == 4
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_features_that_have_collapsed_earn_nothing():
+    data = drawn()
+    metric = VerificationScores(data.pairs, data.rows)
+    metric.update(list(data.rows), torch.ones(PEOPLE * EACH, 6))
+    found = values(metric)
+    assert "threshold" not in found  # nothing or everything is accepted
+    assert found["auc"] == found["eer"] == 50
+    assert found["accuracy"] == pytest.approx(metric.baseline.value, abs=1e-9)
+    assert metric.baseline.low == metric.baseline.high == 0
 
 
 def test_missing_and_repeated_pictures():

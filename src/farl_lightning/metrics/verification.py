@@ -151,8 +151,9 @@ class VerificationScores(EmbeddedPictures):
         ConfigError: If the pairs do not fit together or to the rows, or a rate is out of range.
 
     Example:
-        >>> metric = VerificationScores(pairs, {"a.jpg": 0, "b.jpg": 1, "c.jpg": 2})
-        >>> metric.update(["a.jpg", "b.jpg", "c.jpg"], embeddings)
+        >>> pairs = PairList(*np.array([[0, 2, 0, 1], [1, 3, 2, 3], [1, 1, 0, 0], [0, 1, 0, 1]]))
+        >>> metric = VerificationScores(pairs, {"a1": 0, "a2": 1, "b1": 2, "b2": 3})
+        >>> metric.update(["a1", "a2", "b1", "b2"], torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]))
         >>> metric.compute()["accuracy"].item()
         100.0
     """
@@ -194,7 +195,8 @@ class VerificationScores(EmbeddedPictures):
         Returns:
             In percent ``accuracy`` (mean over folds), ``accuracy_std`` (standard deviation over folds), ``auc``,
             ``eer`` and ``tar_far_<rate>`` such as ``tar_far_1e-3`` where there are pairs enough (else see
-            ``reasons``); ``threshold`` (cosine; mean over folds); ``missing_pairs`` (how many).
+            ``reasons``); ``threshold`` (cosine; mean over folds, those that accept all or nothing left out);
+            ``missing_pairs`` (how many).
         """
         features, place = self.collected()
         first, second = place[self.first], place[self.second]
@@ -223,11 +225,12 @@ class VerificationScores(EmbeddedPictures):
             | {"pairs": int((folds == fold).sum())}
             for fold, accuracy, threshold in zip(judged.folds, judged.accuracies, judged.thresholds, strict=True)
         ]
-        return {
+        found = {
             "accuracy": 100 * float(judged.accuracies.mean()),
             "accuracy_std": 100 * float(judged.accuracies.std(correction=0)),
-            "threshold": float(judged.thresholds.mean()),
         }
+        finite = judged.thresholds[judged.thresholds.isfinite()]
+        return found | ({"threshold": float(finite.mean())} if len(finite) else {})
 
     def _curve(self, counted: Tensor) -> dict[str, float]:
         """Read scores off the curve of all pairs."""

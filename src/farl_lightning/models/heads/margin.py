@@ -38,6 +38,12 @@ class MarginHead(nn.Module):
 
     Raises:
         ConfigError: If a setting is unknown or out of range.
+
+    Example:
+        >>> head = MarginHead(512, 10_000, "cosface", margin=0.35)
+        >>> head(torch.randn(8, 512), torch.randint(10_000, (8,))).backward()
+        >>> head.centres.weight.grad.shape
+        torch.Size([10000, 512])
     """
 
     def __init__(

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from farl_lightning.cli import main
 from farl_lightning.cli.arguments import read_settings
 from farl_lightning.cli.preflight import prepare
 from farl_lightning.datasets.sidecar import read_sidecar
@@ -23,7 +25,7 @@ from tests.inference.test_predictor import _save
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/inference.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-PREDICT, EXPORT = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+PREDICT, EXPORT, MERGE = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SIDECAR = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0]
 POINTS = np.float32(json.loads(SIDECAR)["photo.jpg"][1]["points"])
 
@@ -85,3 +87,22 @@ def test_the_sidecar_is_read(tmp_path):
 
 def test_the_export_command_is_the_one_that_is_tested():
     assert shlex.split(EXPORT) == ["farl-lightning", "export", "--ckpt_path", "parsing.ckpt", "--format", "onnx"]
+
+
+def test_the_merge_command_does_what_the_page_says(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("peft", reason="the extra 'lora' is not installed")
+    monkeypatch.chdir(tmp_path)
+    network = FaceParser(TINY, 3).set_tuning("lora", rank=2)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(parameter)
+    path = _save(tmp_path / "lora.ckpt", network, PARSING, num_classes=3, tuning="lora")
+    torch.save({**torch.load(path, weights_only=True), "pytorch-lightning_version": "2.6"}, path)
+    assert main(shlex.split(MERGE)[1:]) == 0
+    assert "wrote merged.ckpt" in capsys.readouterr().out
+    images = torch.randn(1, 3, 32, 32)
+    wanted, found = (FaceParser.from_checkpoint(tmp_path / name)(images) for name in ("lora.ckpt", "merged.ckpt"))
+    torch.testing.assert_close(found, wanted)
+    saved = torch.load(tmp_path / "merged.ckpt", weights_only=True)
+    assert not any("lora" in name for name in saved["state_dict"])
+    assert saved["hyper_parameters"]["tuning"] == "finetune"

@@ -8,6 +8,9 @@ again (SIGKILL at any moment, while a checkpoint is written included; now and th
 bit in the newest checkpoint) and resumed from its newest whole checkpoint, until it comes to its end. Every step that
 counts (those up to the checkpoint from which training went on) and the last weights must equal the undisturbed run's
 bit for bit. An hour on two cores sees about twenty kills per cell.
+
+Where the machine can make hosts of network namespaces (root, iproute2), one more training runs over two of them while
+their cable is cut and slowed down again and again (``--cuts``).
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cuts import LONGEST, storm_of_cuts
+from benchmarks.hosts import obstacle
 from farl_lightning.callbacks.checkpoint_io import newest_intact
 from farl_lightning.testing.shards import write_fake_laion_face
 
@@ -215,11 +220,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kill and resume trainings, and count what was lost.")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (default: an hour)")
     parser.add_argument("--ends", type=int, default=4, help="how often each run is ended before it may finish")
+    parser.add_argument("--cuts", type=int, default=20, help="how often the cable between two hosts is cut")
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
     tallies = soak(given.minutes, tuple(CELLS), given.ends, given.seed)
     print(summary(tallies))
-    raise SystemExit(not all(tally.holds() for tally in tallies.values()))
+    text, holds = soak_cable(given.cuts, given.seed)
+    print(text)
+    raise SystemExit(not (holds and all(tally.holds() for tally in tallies.values())))
+
+
+def soak_cable(
+    cuts: int, seed: int | None = None, steps: int | None = None, longest: float = LONGEST
+) -> tuple[str, bool]:
+    """Cut the cable between two hosts again and again.
+
+    Args:
+        cuts: How often.
+        seed: Of what is random.
+        steps: Length of the run; None is two per cut, and some more.
+        longest: Seconds of the longest cut.
+
+    Returns:
+        A line that says what happened, and whether all was survived; True where hosts cannot be made.
+    """
+    if reason := obstacle():
+        return f"two hosts: not tried: {reason}", True
+    with tempfile.TemporaryDirectory(prefix="farl-cuts-") as folder:
+        found = storm_of_cuts(Path(folder), random.Random(seed), cuts, steps or 2 * cuts + 10, longest)
+    holds = not (found.lost or found.repeated or found.different)
+    end = "survived" if holds else "NOT survived"
+    text = f"two hosts: cable cut {found.cuts} times, {found.seconds:.0f} s in all, {end}"
+    equal = "equal" if not found.different else f"different from {found.different[0]} on"
+    return f"{text}; samples lost {found.lost}, samples repeated {found.repeated}, {equal}", holds
 
 
 if __name__ == "__main__":

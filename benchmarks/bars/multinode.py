@@ -42,13 +42,13 @@ def _reference(proof: Proof) -> list[dict[int, object]]:
     return proof.once("one host", make)
 
 
-def _survive(proof: Proof, fault: _Fault, restarts: int = 0, pause: float = 0.2) -> Outcome:
+def _survive(proof: Proof, fault: _Fault, restarts: int = 0, pause: float = 0.2, silence: int = SILENCE) -> Outcome:
     """Run on two hosts with a fault, and compare with one host."""
     if reason := obstacle():
         return f"not measured: {reason}", None
     reference = _reference(proof)
     with _folder() as folder, Hosts() as hosts:
-        job = Job(hosts, folder / "two", restarts, steps=_steps(proof), pause=pause, timeout=SILENCE)
+        job = Job(hosts, folder / "two", restarts, steps=_steps(proof), pause=pause, timeout=silence)
         began = time.monotonic()
         job.start(0)
         job.start(1)
@@ -86,6 +86,21 @@ def process_killed(proof: Proof) -> Outcome:
         return "killed at step 5"
 
     return _survive(proof, fault, restarts=1)
+
+
+@bar("two hosts, power lost and back", "continues from the last checkpoint, no sample lost or repeated")
+def power_back(proof: Proof) -> Outcome:
+    """The second host falls silent, and is started again when the first one has noticed."""
+
+    def fault(job: Job, hosts: Hosts) -> str:
+        job.wait_for_step(5, rank=1)
+        hosts.power_off(1)
+        job.wait_for_text(0, "lost contact with another process", timeout=80)
+        hosts.mend()
+        job.start(1)
+        return "power lost at step 5"
+
+    return _survive(proof, fault, restarts=2, silence=20)
 
 
 @bar("two hosts, link cut for 20 s", "the run goes on, nothing differs")

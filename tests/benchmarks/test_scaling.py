@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import scaling
+from benchmarks import common, scaling
 from farl_lightning.planning import Tower, Workload
 from farl_lightning.planning.arithmetic import _contrast_bytes
 
@@ -24,7 +24,7 @@ def test_the_short_form_reports_every_section(alone, tmp_path, capsys):
         "a. weak scaling, short",
         "b. contrastive memory",
         "b. with chunk_rows",
-        "c. accumulate_contrastive",
+        "c. accumulate_contrastive, 2 pairs per part",
     ]
     assert all(row["holds"] is None for row in rows)  # tiny forms are not judged
     assert "32" in capsys.readouterr().out
@@ -52,3 +52,13 @@ def test_processes_that_wait_are_found(monkeypatch):
     options = scaling.parse_arguments(["--repeats", "2"])
     _, verdicts = scaling.run_weak_scaling(options)
     assert [(verdict.measured, verdict.holds) for verdict in verdicts] == [("50.0%", False)] * 2
+
+
+def test_overhead_is_judged_for_the_largest_parts_alone(monkeypatch):
+    timing = {parts: common.Timing("", (seconds,), (seconds,)) for parts, seconds in ((1, 1.0), (scaling.PARTS, 1.5))}
+    monkeypatch.setattr(scaling, "_time_parts", lambda *_: (timing, {1: 400, scaling.PARTS: 100}))
+    monkeypatch.setattr(scaling, "time_passes", lambda *_: (1.3, 1.0))
+    _, verdicts = scaling.run_accumulation(scaling.parse_arguments([]))
+    assert [verdict.holds for verdict in verdicts] == [None, False]
+    assert verdicts[1].name == "c. accumulate_contrastive, 32 pairs per part"
+    assert verdicts[1].measured == "1.50 x, 4.00 x lower (passes alone 1.30 x)"

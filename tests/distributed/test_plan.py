@@ -9,7 +9,6 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.live_memory import Watch
 from farl_lightning.functional.distributed import world_size
 from farl_lightning.models.config import FaceCLIPConfig, ImageEncoderConfig, TextEncoderConfig
 from farl_lightning.models.face_clip import FaceCLIP
@@ -19,6 +18,7 @@ from farl_lightning.planning import collectives, read_workload
 from farl_lightning.planning.estimate import memory_bytes
 from farl_lightning.tasks.sharding import shard
 from farl_lightning.testing.distributed import run_distributed
+from farl_lightning.testing.memory import LiveMemory
 
 BATCH, TOKENS, MASKED = 8, 24, 24
 IMAGE = {"image_size": 96, "patch_size": 12, "width": 96, "depth": 4, "heads": 4}
@@ -87,7 +87,7 @@ def _measure(kind, half, checkpointing):
     batch = _batch()
     for _ in range(2):
         _step(model, optimizer, batch, half)
-    watch = Watch()
+    watch = LiveMemory()
     watch.note(_state(model, optimizer))
     state = watch.living
     with watch:

@@ -37,6 +37,7 @@ def write_folders_whole(strategy: ModelParallelStrategy) -> None:
 
     @functools.wraps(save)
     def save_whole(checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None) -> None:
+        """Do what Lightning does, beside the place of the folder."""
         if storage_options is not None or not strategy._save_distributed_checkpoint:
             save(checkpoint, filepath, storage_options)
             return

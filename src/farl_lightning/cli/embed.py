@@ -196,12 +196,12 @@ def _labels_of(table: TableFile, image: str, rows: dict[str, int]) -> Any:
     columns = {name: words for name, words in table.columns.items() if name != image}
     labels = words_to_labels(columns)
 
-    def annotate(part: FeatureTable) -> FeatureTable:
+    def _annotate(part: FeatureTable) -> FeatureTable:
         places = [rows[key] if key in rows else rows[re.sub(r"#\d+$", "", key)] for key in part.keys]
         found = labels.take(places)
         return dataclasses.replace(part, labels=found.labels, label_names=found.label_names)
 
-    return annotate
+    return _annotate
 
 
 def open_data(words: list[str]) -> Any:

@@ -25,6 +25,9 @@ HELD_OUT = 5
 MIN_FACES = 50
 """Below so many training faces none is held out."""
 
+CHOICE_STEPS = 20
+"""L-BFGS iterations of each fit that only helps to choose a penalty."""
+
 EPOCHS = 50
 """Passes of SGD over the training faces."""
 
@@ -79,7 +82,7 @@ def _choose(spectrum: Spectrum, targets: Tensor, outputs: int, kind: Loss, seed:
     z, y = spectrum.rotated[train], targets[train]
     losses, start = [], None
     for penalty in PENALTIES:
-        start = minimise(z, spectrum.values, y, outputs, kind, penalty, start)
+        start = minimise(z, spectrum.values, y, outputs, kind, penalty, start, CHOICE_STEPS)
         losses.append(float(probe_loss(spectrum.rotated[test] @ start[0] + start[1], targets[test], kind)))
         if losses[-1] > min(losses):
             break  # weaker penalties fit the training faces alone
@@ -126,7 +129,7 @@ def minimise(
         [flat], max_iter=steps, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
     )
 
-    def closure() -> Tensor:
+    def _closure() -> Tensor:
         optimizer.zero_grad()
         logits = torch.addmm(flat[-1], x, flat[:-1])
         loss = probe_loss(logits, targets, kind) + 0.5 * penalty * (flat[:-1] * scale).square().sum()
@@ -134,7 +137,7 @@ def minimise(
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(_closure)  # type: ignore[no-untyped-call]
     found = flat.detach()
     return found[:-1] * scale, found[-1]
 

@@ -20,7 +20,7 @@ def test_what_a_run_prints_is_worth_reading(run):
     lines = [line.removeprefix("INFO: ") for line in err.splitlines()]  # pytest's own handler formats log lines
     assert lines[0].startswith("fit on CPU (")
     assert lines[0].endswith("precision 32-true, seed 5, runs/fake/version_0")
-    assert lines[1] == "FakeTask: 20 trainable parameters, 20 frozen (tower 20, frozen 0)"
+    assert lines[1] == "FakeTask: 20 trainable parameters, 20 frozen: 50 % are trained (tower 20, frozen 0)"
     assert lines[2] == "`Trainer.fit` stopped: `max_steps=2` reached."
     assert len(lines) == 3
     assert out == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_run_with_adapters_becomes_an_ordinary_one(run, here, monkeypatch):
     pytest.importorskip("peft", reason="the extra 'lora' is not installed")
     status, _, err = run("fit", "--config", "expression", *(f"--{key}={value}" for key, value in TINY.items()))
     assert status == 0, err
+    assert re.search(r"ClassificationTask: .* trainable parameters, .* frozen: [0-9.]+ % are trained", err)
     (last,) = here.rglob("last.ckpt")
     before = torch.load(last, weights_only=True)
     adapters = {name: value for name, value in before["state_dict"].items() if ".lora_B." in name}

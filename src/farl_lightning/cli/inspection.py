@@ -209,14 +209,17 @@ def parameter_rows(task: L.LightningModule) -> Iterator[tuple[str, ...]]:
 
 
 def size_line(task: L.LightningModule) -> str:
-    """Return the sizes of a task's parts in one line.
+    """Return the sizes of a task's parts in one line, and which share is trained where something is frozen.
 
     Args:
         task: The task.
     """
     _, *rows, total = parameter_rows(task)
+    root = getattr(task, "model", task)
+    weights = list(root.parameters() if isinstance(root, nn.Module) else task.parameters())
+    share = sum(weight.numel() for weight in weights if weight.requires_grad) / max(1, sum(w.numel() for w in weights))
     parts = ", ".join(f"{part} {trainable}".rstrip() for part, trainable, _ in rows if not part.endswith("itself"))
-    frozen = f", {total[2].strip()} frozen" if total[2] != human(0) else ""
+    frozen = f", {total[2].strip()} frozen: {100 * share:.3g} % are trained" if total[2] != human(0) else ""
     return f"{type(task).__name__}: {total[1].strip()} trainable parameters{frozen} ({parts})"
 
 

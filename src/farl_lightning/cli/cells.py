@@ -205,7 +205,7 @@ def build(tree: Mapping[str, Any], folder: Path, resume: str | None = None) -> B
         UsageError: With everything that is wrong with the settings.
         CheckpointError: If the checkpoint cannot be read.
     """
-    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": "log"}}
     tree = merged(tree, {"trainer": {"logger=": logger, "default_root_dir": str(folder)}})
     file = folder / "fit.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -223,7 +223,7 @@ def _train(cell: Cell, built: BuiltCLI, folder: Path) -> Measurement:
     best = getattr(saver, "best_model_path", "") or None if getattr(saver, "monitor", None) else None
     trainer.test(built.model, datamodule=built.datamodule, ckpt_path=best, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / "log" / "checkpoints", ignore_errors=True)
     trained = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
     selected = f"best {getattr(saver, 'monitor', '')}" if best else "last step"
     details = {"steps": trainer.global_step, "trainable_parameters": trained, "selected": selected}

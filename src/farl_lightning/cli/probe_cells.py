@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from farl_lightning.benchmark.cells import Cell
 from farl_lightning.benchmark.runner import Measurement
 from farl_lightning.benchmark.store import digest
+from farl_lightning.cli.machine import choose_device
+from farl_lightning.datamodules.embedding import LabelledSource, file_stamp
 from farl_lightning.datamodules.faces import DenseDataModule
 from farl_lightning.errors import ConfigError, did_you_mean
+from farl_lightning.models import weights as known
 from farl_lightning.models.config import ImageEncoderConfig
-from farl_lightning.models.features import EncoderFeatures, FeatureExtractor
+from farl_lightning.models.features import EncoderFeatures
 from farl_lightning.models.image_encoder import ImageEncoder
-from farl_lightning.probing import FeatureTable, read_features, run_probe, write_features
-from farl_lightning.probing.table import concatenate
+from farl_lightning.probing import FeatureTable, read_features, run_probe
+from farl_lightning.probing.embedding import embed
 from farl_lightning.types import FaceSpec
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _POOLS = ("class", "mean")  # of the last block, side by side: objectives differ
 
 
 class FeatureFolder:
-    """Features of the splits of data sets, on disk and in memory.
+    """Features of data sets on disk; the last ones stay in memory.
 
     Args:
         folder: Made when something is written.
@@ -37,26 +38,25 @@ class FeatureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._last: dict[str, FeatureTable] = {}
+        self._last: tuple[str, FeatureTable | None] = ("", None)
 
-    def table(self, name: str, extractor: Any, data: DenseDataModule, split: str) -> FeatureTable:
-        """Return the features of a split, computed if they are not there.
+    def table(self, name: str, extractor: Callable[[], EncoderFeatures], data: DenseDataModule) -> FeatureTable:
+        """Return the features of training and test faces, computed if they are not there.
 
         Args:
             name: Tells encoder and data from others.
             extractor: Returns the encoder; called only if features are missing.
             data: The faces.
-            split: ``"train"`` or ``"test"``.
         """
-        path = self.folder / f"{name}.{split}.npz"
-        if path.name not in self._last:
+        if self._last[0] != name:
+            path = self.folder / f"{name}.npz"
             if not path.is_file():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_features(path, embed_loader(extractor(), data.plain_loader(split), data.spec))
-            if len(self._last) > 1:  # one encoder's two splits
-                self._last.clear()
-            self._last[path.name] = read_features(path)
-        return self._last[path.name]
+                source = LabelledSource(data, data.spec, ("train", "test"))
+                device = choose_device("auto")
+                identity, size = {"features": name}, data.eval_batch_size
+                embed(extractor(), source, path, identity=identity, batch_size=size, device=device)
+            self._last = (name, read_features(path))
+        return cast(FeatureTable, self._last[1])
 
 
 def measure_probe(cell: Cell, weights: str | None, built: BuiltCLI, features: FeatureFolder) -> Measurement:
@@ -75,29 +75,22 @@ def measure_probe(cell: Cell, weights: str | None, built: BuiltCLI, features: Fe
     if not isinstance(data, DenseDataModule):
         raise ConfigError(f"probes read faces with labels; {type(data).__name__} is no such datamodule")
     image = cast(ImageEncoderConfig, built.model.network.image)
-
-    def _extractor() -> EncoderFeatures:
-        return make_extractor(weights, image, data.spec, cell.seed)
-
+    stamp = ["random", cell.seed] if weights is None else [weights, file_stamp(known.resolve(weights))]
     settings = {name: value for name, value in data.hparams.items() if name not in ("seed", "train_fraction")}
-    source = [str(weights), _age(weights), None if weights else cell.seed, vars(image)]
-    name = f"{cell.task.name}.{cell.encoder.name}.{digest([settings, source])}"
-    train, test = (features.table(name, _extractor, data, split) for split in ("train", "test"))
+    name = f"{cell.task.name}.{cell.encoder.name}.{digest([settings, stamp, vars(image)])}"
+    table = features.table(name, lambda: make_extractor(weights, image, data.spec, cell.seed), data)
     budget = None if cell.labels == 1 else cell.labels
     method = cast(Literal["linear", "knn"], cell.method)
-    found = run_probe(train, test, str(cell.task.column), method, budget, cell.seed, list(train.features))
+    names = list(table.features)
+    found = run_probe(
+        table.split("train"), table.split("test"), str(cell.task.column), method, budget, cell.seed, names
+    )
     metrics = {f"test/{key}": value for key, value in found.scores.items()}
     if cell.task.metric not in metrics:
-        raise ConfigError(
-            f"a probe of '{cell.task.column}' gives no '{cell.task.metric}'. {did_you_mean(cell.task.metric, metrics)}"
-        )
-    return Measurement(metrics[cell.task.metric], metrics, found.row())
-
-
-def _age(weights: str | None) -> int | None:
-    """Return when a file was written; None for what is no file."""
-    path = Path(weights).expanduser() if weights is not None else None
-    return path.stat().st_mtime_ns if path is not None and path.is_file() else None
+        hint = did_you_mean(cell.task.metric, metrics)
+        raise ConfigError(f"a probe of '{cell.task.column}' gives no '{cell.task.metric}'. {hint}")
+    details: dict[str, Any] = {key: value for key, value in found.row().items() if value == value}  # JSON knows no nan
+    return Measurement(metrics[cell.task.metric], metrics, details)
 
 
 def make_extractor(weights: str | None, image: ImageEncoderConfig, spec: FaceSpec, seed: int) -> EncoderFeatures:
@@ -116,33 +109,5 @@ def make_extractor(weights: str | None, image: ImageEncoderConfig, spec: FaceSpe
         return EncoderFeatures(encoder, spec, pools=_POOLS, feature=False)
     wanted = {"image_size": image.image_size, "heads": image.heads}
     sizes = {name: value for name, value in wanted.items() if value is not None}
-    return EncoderFeatures.from_checkpoint(weights, pools=_POOLS, feature=False, image=sizes, spec=spec)
-
-
-def embed_loader(
-    extractor: FeatureExtractor, batches: DataLoader[Any] | Iterable[Mapping[str, Any]], spec: FaceSpec
-) -> FeatureTable:
-    """Return the features of all faces of a loader with their labels; those that do not count are left out.
-
-    Args:
-        extractor: What makes the features.
-        batches: Batches of faces with labels.
-        spec: What the labels mean.
-    """
-    return concatenate([_embed(extractor, batch, spec) for batch in batches])
-
-
-def _embed(extractor: FeatureExtractor, batch: Mapping[str, Any], spec: FaceSpec) -> FeatureTable:
-    """Return the features of a batch."""
-    valid = batch.get("valid")
-    keep = np.ones(len(batch["key"]), bool) if valid is None else valid.cpu().numpy()
-    columns = {name: value.cpu().numpy()[keep] for name, value in batch.get("labels", {}).items()}
-    found = extractor(batch["image"])
-    return FeatureTable(
-        [key for key, kept in zip(batch["key"], keep, strict=True) if kept],
-        {name: value.float().cpu().numpy()[keep] for name, value in found.items()},
-        columns,
-        {},
-        {name: names for name, names in spec.label_names.items() if name in columns},
-        spec.attributes,
-    )
+    path = known.resolve(weights)
+    return EncoderFeatures.from_checkpoint(path, pools=_POOLS, feature=False, image=sizes, spec=spec)

@@ -210,20 +210,6 @@ class DenseDataModule(BaseDataModule):
         transform = DenseTransform(self.transform, self.labels, self.seed, train=False)
         return self.eval_loader(self._samples(dataset, transform), collate_faces)
 
-    def plain_loader(self, split: str) -> DataLoader[Any]:
-        """Return the loader of any split as evaluation reads it: whole faces in order, without augmentation.
-
-        Args:
-            split: ``"train"`` (reduced to ``train_fraction``), ``"val"`` or ``"test"``.
-
-        Raises:
-            ConfigError: If there is no such split.
-        """
-        loader = self._eval(split)
-        if isinstance(loader, list):
-            raise ConfigError(f"{type(self).__name__} has no {split} split")
-        return loader
-
     def share_faces(self, other: DenseDataModule) -> None:
         """Read the splits that another datamodule of the same data opened (or drew), before anything was read.
 

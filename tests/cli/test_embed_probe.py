@@ -101,6 +101,7 @@ def test_the_data_of_a_config(run, here, farl):
         (("--ckpt_path", "farl.pth", "--input", "faces", "--output", "f.npz", "--wrokers", "2"), "'--workers'"),
         (("--ckpt_path", "farl.pth", "--config", "data.yaml", "--split", "tset", "--output", "f.npz"), "'test'"),
         (("--ckpt_path", "farl.pth", "--config", "data.yaml", "--data.rot", "x", "--output", "f.npz"), "rot"),
+        (("--ckpt_path", "farl.pth", "--config", "data.yaml", "--root", "x", "--output", "f.npz"), "--data.root"),
         (("--ckpt_path", "farl.pth", "--config", "trainer/cpu.yaml", "--output", "f.npz"), "no data section"),
     ],
 )

@@ -172,6 +172,12 @@ def test_the_splits_of_a_datamodule_follow_each_other(tmp_path):
     assert len(only) == 3
     assert only.fingerprint != source.fingerprint
     assert LabelledSource(data, FaceSpec(image_size=16), ["test"]).fingerprint == only.fingerprint
+    tight = FaceSpec(image_size=16, crop="align", template=((-0.9, -0.9), (0.9, -0.9), (0, 0), (-0.9, 0.9), (0.9, 0.9)))
+    aligned = LabelledSource(data, tight, ["test"], crop="align")
+    assert aligned.fingerprint != LabelledSource(data, tight, ["test"]).fingerprint
+    assert aligned[0]["image"].std() != LabelledSource(data, tight, ["test"])[0]["image"].std()
+    wanted = aligned.parts[0][1].transform.spec
+    assert (wanted.crop, wanted.template) == ("align", tight.template)
     with pytest.raises(ConfigError, match="does not give faces one by one"):
         LabelledSource(object(), FaceSpec())
 

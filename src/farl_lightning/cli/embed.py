@@ -96,7 +96,7 @@ def _parser() -> Parser:
     add("--root", metavar="DIR", help="folder of a table's pictures (default: the table's own)")
     add("--faces", metavar="FILE", help="JSON or CSV with boxes or points of the photographs' faces")
     add("--cropped", action="store_true", help="each picture is the crop of one face already")
-    add("--crop", metavar="RULE", help="none, box, align or quad instead of the checkpoint's rule")
+    add("--crop", metavar="RULE", help="none, box, align or quad instead of the rule of checkpoint or config")
     add("--max_faces", type=int, metavar="N", help="most faces that are taken from a photograph, the largest first")
     add("--batch_size", type=int, default=32, help="default: %(default)s")
     add("--workers", type=int, default=0, help="processes that read pictures (default: %(default)s)")
@@ -145,13 +145,21 @@ def _open_source(given: argparse.Namespace, rest: list[str], spec: FaceSpec) -> 
         from farl_lightning.datamodules.embedding import LabelledSource, check_splits
 
         splits = None if given.split is None else check_splits(given.split)
+        _refuse_photo_options(given)
         configs = [word for name in given.config for word in ("--config", name)]
-        return LabelledSource(open_data([*configs, *rest]), spec, splits), None
+        return LabelledSource(open_data([*configs, *rest]), spec, splits, given.crop), None
     if given.split is not None:
         raise ConfigError("--split chooses among the splits of a config; give --config")
     if Path(given.input).suffix.lower() in READERS:
         return _open_table(given, spec)
     return _photos(given, given.input, spec), None
+
+
+def _refuse_photo_options(given: argparse.Namespace) -> None:
+    """Refuse options that mean nothing to the data of a config."""
+    for name in ("root", "faces", "cropped", "max_faces"):
+        if getattr(given, name):
+            raise ConfigError(f"--{name} is for --input; the data of a config has its own settings: --data.root DIR")
 
 
 def _photos(

@@ -19,6 +19,7 @@ from farl_lightning.datasets.table_file import TableFile
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.transforms.collate_faces import collate_faces
 from farl_lightning.transforms.dense import DenseTransform
+from farl_lightning.transforms.dense_config import DenseTransformConfig
 from farl_lightning.types import Drop, FaceBatch, FaceSpec
 
 _KEPT = ("image", "key", "labels", "dropped")
@@ -30,27 +31,29 @@ SPLIT_GROUP = "split"
 class LabelledSource(Dataset[dict[str, Any]]):
     """The splits of a datamodule of faces, one behind the other, with labels and groups.
 
-    Faces are cut as the datamodule's ``transform`` says, at the size and with the normalisation of the network.
+    Faces are cut as the datamodule's ``transform`` says, or by another rule, at the size and with the normalisation of
+    the network.
 
     Args:
         datamodule: With labels of whole faces, masks or landmarks.
-        spec: What the network expects; its crop rule is not used.
+        spec: What the network expects.
         splits: Which splits; None takes all that there are.
+        crop: Crop rule instead of the transform's; where it is the network's own, so are template, warp and zoom.
 
     Raises:
         ConfigError: If the datamodule is of another kind, or has no such split.
     """
 
-    def __init__(self, datamodule: Any, spec: FaceSpec, splits: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, datamodule: Any, spec: FaceSpec, splits: Sequence[str] | None = None, crop: str | None = None
+    ) -> None:
         if not isinstance(datamodule, DenseDataModule):
             raise ConfigError(
                 f"{type(datamodule).__name__} does not give faces one by one; embed reads datamodules of faces with "
                 "labels (TableDataModule, CelebADataModule, ...), folders and tables"
             )
         datamodule.setup("test")
-        config = dataclasses.replace(
-            datamodule.transform, size=spec.image_size, mean=spec.mean, std=spec.std, on_device=False
-        )
+        config = _transform(datamodule.transform, spec, crop)
         transform = DenseTransform(config, datamodule.labels, train=False)
         self.parts: list[tuple[str, FaceSamples]] = []
         for split in splits or SPLITS:
@@ -133,6 +136,18 @@ class PhotoSource(Dataset[PhotoSamples]):
         batch = self.photos.collate(items)
         del batch["source_image"]
         return batch
+
+
+def _transform(config: DenseTransformConfig, spec: FaceSpec, crop: str | None) -> DenseTransformConfig:
+    """Return the settings of the data with the network's size and normalisation, and its crop if that is asked for."""
+    changes: dict[str, Any] = {"size": spec.image_size, "mean": spec.mean, "std": spec.std, "on_device": False}
+    if crop is not None:
+        changes["crop"] = crop
+    if crop == spec.crop:
+        changes |= {"warp_factor": spec.warp_factor, "zoom_mean": spec.zoom, "zoom": 0.0}
+        if spec.template:
+            changes |= {"template": tuple((x, y) for x, y in spec.template), "align_scale": 1.0}
+    return dataclasses.replace(config, **changes)
 
 
 def table_rows(table: TableFile, column: str) -> tuple[dict[str, int], list[Drop]]:

@@ -181,7 +181,7 @@ class SubgroupScores(Metric):
         if any(len(names) != len(outcomes) for names in columns) or outcomes.ndim != 1 or len(kept) != len(outcomes):
             sizes = ", ".join(f"{column}: {len(n)}" for column, n in zip(self.columns, columns, strict=True))
             raise ConfigError(f"{tuple(outcomes.shape)} outcomes do not go with the groups ({sizes})")
-        values = as_float64(outcomes)
+        values = as_float64(outcomes.to(self.device))  # states lie where the process group can reach them
         device = values.device
         rows = torch.tensor([self._codes(names, device) for names in columns], dtype=torch.float64).T[kept]
         self.outcomes.append(values[kept.to(device)])

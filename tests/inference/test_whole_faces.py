@@ -15,7 +15,7 @@ from farl_lightning.export.check import Difference, compare
 from farl_lightning.export.network import load_torch
 from farl_lightning.functional.geometry import FARL_TEMPLATE
 from farl_lightning.inference import FacePredictor
-from farl_lightning.losses import AgeExpectation, AgeOrdinal, AgeRegression, read_age_method
+from farl_lightning.losses import AgeOrdinal
 from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier
 from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.opened import OpenedNetwork, open_dense
@@ -104,7 +104,7 @@ def test_what_a_checkpoint_does_not_say_is_given():
         FacePredictor(classifier(), SPEC, device="cpu", column="moods")
     with pytest.raises(ConfigError, match="label 'mood' has 3 classes, the network 4 outputs"):
         FacePredictor(classifier(4), SPEC, device="cpu", column="mood")
-    with pytest.raises(ConfigError, match="AgeExpectation reads 101 outputs, the network has 30; pass the method"):
+    with pytest.raises(ConfigError, match="takes 101 outputs, the network has 30; pass age_method"):
         FacePredictor(ages(), SPEC, device="cpu")
 
 
@@ -112,17 +112,6 @@ def test_a_file_that_contradicts_itself(tmp_path):
     path = save(tmp_path / "x.ckpt", classifier(4), column="mood", num_classes=4)
     with pytest.raises(CheckpointError, match="has 4 outputs for classification, but its FaceSpec describes 3"):
         open_dense(path)
-
-
-def test_methods_come_back_from_plain_data_and_code_does_not():
-    assert isinstance(read_age_method(None), AgeExpectation)
-    found = read_age_method(AgeRegression(5, 45, scale=3.0).to_config())
-    assert (type(found), found.min_age, found.max_age, found.scale) == (AgeRegression, 5, 45, 3.0)
-    for path in ("os.system", "mine.AgeOrdinal", "AgeOrdinall"):
-        with pytest.raises(ConfigError, match=rf"age method '{path}' is not one of AgeExpectation, .*pass the method"):
-            read_age_method({"class_path": path, "init_args": {}})
-    with pytest.raises(ConfigError, match=r"AgeOrdinal cannot be built of \{'sigma': 2\}"):
-        read_age_method({"class_path": "AgeOrdinal", "init_args": {"sigma": 2}})
 
 
 def networks():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from farl_lightning.cli.data import Parser
 
-
 _KINDS = ("parsing", "alignment", "attributes", "classification", "age")
 
 

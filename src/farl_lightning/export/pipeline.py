@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from farl_lightning.errors import ConfigError, did_you_mean
+from farl_lightning.functional.ages import age_decoder
 from farl_lightning.functional.geometry import (
     align_matrix,
     apply_matrix,
@@ -26,7 +27,6 @@ from farl_lightning.functional.geometry import (
 )
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.warp import sample, tanh_forward, tanh_inverse
-from farl_lightning.losses import read_age_method
 from farl_lightning.models.attributes import FaceAge, FaceClassifier, GlobalNetwork
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.tunable import TunableNetwork
@@ -161,9 +161,9 @@ def decoder(network: GlobalNetwork) -> Decoder:
         ConfigError: If the method is not known, or not the one of the network.
     """
     if isinstance(network, FaceAge):
-        method = read_age_method(network.task_settings.get("method"))
+        method = age_decoder(network.task_settings.get("method"))
         if method.num_outputs != network.num_outputs:
-            raise ConfigError(f"{type(method).__name__} reads {method.num_outputs} outputs, not {network.num_outputs}")
+            raise ConfigError(f"ages are read off {method.num_outputs} outputs; the network has {network.num_outputs}")
         return Decoder("age", method.decode)
     if isinstance(network, FaceClassifier):
         return Decoder("probabilities", lambda outputs: outputs.softmax(1))

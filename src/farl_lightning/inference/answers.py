@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from farl_lightning.errors import ConfigError, did_you_mean
-from farl_lightning.losses import AgeMethod, read_age_method
+from farl_lightning.functional.ages import AgeDecoder, age_decoder
 from farl_lightning.models.attributes import FaceAge, FaceClassifier, GlobalNetwork
 from farl_lightning.types import FaceSpec
 
@@ -16,7 +16,7 @@ Reader = Callable[[Tensor], Iterator[dict[str, Any]]]
 """From (B, num_outputs) outputs to the fields of one :class:`~farl_lightning.inference.FaceResult` after the other."""
 
 
-def answer_reader(network: GlobalNetwork, spec: FaceSpec, column: str | None, method: AgeMethod | None) -> Reader:
+def answer_reader(network: GlobalNetwork, spec: FaceSpec, column: str | None, method: AgeDecoder | None) -> Reader:
     """Choose how the outputs of a network are read.
 
     Args:
@@ -30,7 +30,7 @@ def answer_reader(network: GlobalNetwork, spec: FaceSpec, column: str | None, me
     """
     settings = network.task_settings
     if isinstance(network, FaceAge):
-        return _years(network, method or read_age_method(settings.get("method")))
+        return _years(network, method or age_decoder(settings.get("method")))
     if isinstance(network, FaceClassifier):
         return _classes(class_names(network, spec, column))
     names = spec.attributes or tuple(f"attribute_{number}" for number in range(network.num_outputs))
@@ -72,12 +72,12 @@ def _classes(names: tuple[str, ...]) -> Reader:
     return _read
 
 
-def _years(network: FaceAge, method: AgeMethod) -> Reader:
+def _years(network: FaceAge, method: AgeDecoder) -> Reader:
     """Read ages."""
     if method.num_outputs != network.num_outputs:
         raise ConfigError(
-            f"{type(method).__name__} reads {method.num_outputs} outputs, the network has {network.num_outputs}; pass "
-            "the method that it was trained by"
+            f"the way that ages are read takes {method.num_outputs} outputs, the network has {network.num_outputs}; "
+            "pass age_method, the one that it was trained by"
         )
 
     def _read(outputs: Tensor) -> Iterator[dict[str, Any]]:

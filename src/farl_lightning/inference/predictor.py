@@ -14,12 +14,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from farl_lightning.errors import ConfigError, DataError
+from farl_lightning.functional.ages import AgeDecoder
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.restore import restore_labels, restore_landmarks
 from farl_lightning.inference.answers import answer_reader
 from farl_lightning.inference.pictures import ImageLike, Picture, Pixels, default_device, read_pictures
 from farl_lightning.inference.results import FaceResult
-from farl_lightning.losses import AgeMethod
 from farl_lightning.models.attributes import GlobalNetwork
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.opened import DenseFaceNetwork, open_dense
@@ -62,7 +62,7 @@ class FacePredictor:
         dtype: ``torch.bfloat16`` or ``torch.float16`` run the network under autocast.
         max_pixels: Largest width x height of a picture.
         column: The label of a classifier, such as ``"expression"``; None takes what its checkpoint says.
-        age_method: What the outputs for an age mean; None takes what the checkpoint says.
+        age_method: What the outputs for an age mean, such as ``AgeOrdinal()``; None takes what the checkpoint says.
 
     Raises:
         ConfigError: If a number is out of range, or labels are not those of the network.
@@ -86,7 +86,7 @@ class FacePredictor:
         dtype: torch.dtype = torch.float32,
         max_pixels: int = MAX_PIXELS,
         column: str | None = None,
-        age_method: AgeMethod | None = None,
+        age_method: AgeDecoder | None = None,
     ) -> None:
         if batch_size < 1 or (max_faces is not None and max_faces < 1):
             raise ConfigError(f"batch_size ({batch_size}) and max_faces ({max_faces}) have to be at least 1")

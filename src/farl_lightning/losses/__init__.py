@@ -7,7 +7,6 @@ from farl_lightning.losses.age import (
     AgeMethod,
     AgeOrdinal,
     AgeRegression,
-    read_age_method,
 )
 from farl_lightning.losses.alignment import AlignmentLoss
 from farl_lightning.losses.attributes import AttributeLoss
@@ -34,7 +33,6 @@ __all__ = [
     "masked_pixel_loss",
     "masked_token_loss",
     "parsing_loss",
-    "read_age_method",
     "siglip_loss",
     "symmetry_loss",
     "triplet_loss",

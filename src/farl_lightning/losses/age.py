@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl_lightning.errors import ConfigError, did_you_mean
+from farl_lightning.errors import ConfigError
+from farl_lightning.functional.ages import counted_age, expected_age, scaled_age
 from farl_lightning.functional.precision import at_least_float32
 from farl_lightning.losses.reduce import LabelLoss
 from farl_lightning.types import Configurable
@@ -110,8 +109,7 @@ class _YearlyMethod(AgeMethod):
         Args:
             outputs: (B, num_outputs).
         """
-        wide = at_least_float32(outputs)
-        return wide.softmax(1) @ self.years(wide)
+        return expected_age(outputs, self.min_age)
 
     def nearest(self, ages: Tensor) -> Tensor:
         """Return (B,) int64, the output of the nearest whole year; halves are rounded up.
@@ -244,8 +242,7 @@ class AgeOrdinal(AgeMethod):
         Args:
             outputs: (B, num_outputs).
         """
-        yes = at_least_float32(outputs).sigmoid()
-        return self.min_age + (yes if self.soft else (yes > 0.5).to(yes)).sum(1)
+        return counted_age(outputs, self.min_age, self.soft)
 
     def start_bias(self) -> Tensor:
         """Return the biases that hold when every age is as likely, so that the answers begin in order."""
@@ -293,7 +290,7 @@ class AgeRegression(AgeMethod):
         Args:
             outputs: (B, 1).
         """
-        return at_least_float32(outputs)[:, 0] * self.scale + (self.min_age + self.max_age) / 2
+        return scaled_age(outputs, self.min_age, self.max_age, self.scale)
 
     def losses(self, outputs: Tensor, ages: Tensor) -> dict[str, tuple[float, Tensor]]:
         """Return the absolute error.
@@ -303,31 +300,3 @@ class AgeRegression(AgeMethod):
             ages: (B,) in range.
         """
         return {"loss_l1": (1.0, (self.decode(outputs) - ages).abs())}
-
-
-_METHODS: dict[str, type[AgeMethod]] = {
-    kind.__name__: kind for kind in (AgeExpectation, AgeMeanVariance, AgeDistribution, AgeOrdinal, AgeRegression)
-}
-
-
-def read_age_method(plain: Mapping[str, Any] | None) -> AgeMethod:
-    """Rebuild a method from the settings inside a checkpoint, which may name the classes of this module alone.
-
-    Args:
-        plain: ``{"class_path", "init_args"}``; None means :class:`AgeExpectation`.
-
-    Raises:
-        ConfigError: If it names another class (a file must not make anything be imported), or settings it has not.
-    """
-    if plain is None:
-        return AgeExpectation()
-    package, _, name = str(plain.get("class_path")).rpartition(".")
-    if name not in _METHODS or package.split(".")[0] not in ("", "farl_lightning"):
-        raise ConfigError(
-            f"age method '{plain.get('class_path')}' is not one of {', '.join(_METHODS)}, and a file is not allowed to "
-            f"name code that is run; pass the method itself. {did_you_mean(name, _METHODS)}".strip()
-        )
-    try:
-        return _METHODS[name](**dict(plain.get("init_args") or {}))
-    except TypeError as error:
-        raise ConfigError(f"{name} cannot be built of {plain.get('init_args')}: {error}") from error

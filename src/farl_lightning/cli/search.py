@@ -137,7 +137,9 @@ def _ranked_photos(given: argparse.Namespace, clip: FaceCLIP, spec: FaceSpec, qu
     with PictureBar() as bar, torch.inference_mode():
         for batch in loader:
             found, cosines = _scores(clip, batch, query)
-            keys, scores, drops = keys + found, scores + cosines, drops + list(batch.get("dropped", ()))
+            keys.extend(found)
+            scores.extend(cosines)
+            drops.extend(batch.get("dropped", ()))
             photos = min(total, photos + given.batch_size)
             bar.show(photos, total)
     return _sorted(keys, scores, drops)

@@ -90,7 +90,7 @@ def test_every_list_has_a_published_number_and_no_list_of_the_test_chooses_an_ep
 
 
 def test_triplets_train_from_the_same_recipe(run, here):
-    flags = ["--model.loss=triplet", "--model.margin=0.2", "--data.pictures_per_person=2", "--trainer.limit_val_batches=0"]
-    flags += ["--trainer.callbacks=[]"]
+    flags = ["--model.loss=triplet", "--model.margin=0.2", "--data.pictures_per_person=2"]
+    flags += ["--trainer.limit_val_batches=0", "--trainer.callbacks=[]"]
     status, _, err = run("fit", "--config", "verification", *tiny("verification", here), *flags)
     assert status == 0, err

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from farl_lightning.errors import CheckpointError, ConfigError
-from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier
+from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier, FaceEmbedder
 from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.dense_checkpoint import load_encoder, read_dense
+from farl_lightning.models.heads.margin import MarginHead
 from farl_lightning.models.heads.pooled import PooledLinearHead, SharedLinear
 from farl_lightning.models.opened import open_dense
 from tests.models import dense
@@ -81,6 +82,7 @@ def test_the_probe_takes_the_place_of_the_mixture():
         (FaceAttributes, LINEAR, "frozen", {"num_attributes": None}),
         (FaceClassifier, TINY, "linear", {"column": "expression", "num_classes": 5}),
         (FaceAge, dataclasses.replace(TINY, shared=True), "finetune", {"column": "age", "method": None}),
+        (FaceEmbedder, LINEAR, "finetune", {"column": "identity", "embedding_size": 5}),
     ],
 )
 def test_files_come_back_as_they_were(tmp_path, make, config, mode, hparams):
@@ -115,3 +117,17 @@ def test_lora_merges_exactly():
     before = network(images)
     assert not any("lora" in name for name, _ in network.merge_lora().named_parameters())
     torch.testing.assert_close(network(images), before)
+
+
+def test_embeddings_have_length_one_and_the_margin_head_scores_the_first_of_them():
+    torch.manual_seed(0)
+    network = FaceEmbedder(TINY, 6).double().eval()
+    images, labels = torch.randn(4, 3, 64, 64, dtype=torch.float64), torch.tensor([1, 0])
+    embeddings, loss = network(images, labels)
+    assert loss is None
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4, dtype=torch.float64))
+    network.margin = MarginHead(6, 3, "cosface", 0.1, 8.0).double()
+    cosine = embeddings[:2] @ torch.nn.functional.normalize(network.margin.centres.weight, dim=1).T
+    cosine = cosine - 0.1 * torch.nn.functional.one_hot(labels, 3)
+    torch.testing.assert_close(network(images, labels)[1], torch.nn.functional.cross_entropy(8 * cosine, labels))
+    torch.testing.assert_close(network(images), embeddings)

@@ -76,15 +76,15 @@ def trial(identities: bool = True) -> types.SimpleNamespace:
 class PeopleData(L.LightningDataModule):
     """Twenty-four training crops; two trials of forty, read in shares where there are several processes."""
 
-    def __init__(self, spec: FaceSpec | None = SPEC) -> None:
+    def __init__(self, spec: FaceSpec | None = SPEC, batch_size: int = 12) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.batch_size = spec, batch_size
 
     def train_dataloader(self) -> DataLoader:
         order = torch.randperm(PEOPLE * PICTURES, generator=torch.Generator().manual_seed(0)).tolist()
         faces = Faces(0, PEOPLE)
         own = [faces[index] for index in order[rank() :: world_size()]]
-        return DataLoader(own, batch_size=12 // world_size(), collate_fn=collate_faces)
+        return DataLoader(own, batch_size=self.batch_size // world_size(), collate_fn=collate_faces)
 
     def val_dataloader(self) -> list[DataLoader]:
         faces = Faces(100, 10)

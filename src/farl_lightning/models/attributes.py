@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast, overload
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -123,13 +123,9 @@ class FaceEmbedder(GlobalNetwork):
         self.norm = nn.BatchNorm2d(embedding_size, affine=False)
         self.margin: MarginHead | None = None
 
-    @overload
-    def forward(self, images: Tensor, labels: None = None) -> Tensor: ...
-
-    @overload
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]: ...
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor | None]:
+    def forward(  # type: ignore[override]  # in training the loss comes along, which has to be made here
+        self, images: Tensor, labels: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Make embeddings, and in training the loss of the margin head.
 
         Args:

@@ -18,7 +18,7 @@ from farl_lightning.losses.reduce import LabelLoss, mean_known
 from farl_lightning.metrics import Baseline
 from farl_lightning.models.attributes import GlobalNetwork
 from farl_lightning.models.config import GlobalConfig
-from farl_lightning.tasks.downstream import DownstreamTask, PaperResult, Tuning, counted
+from farl_lightning.tasks.downstream import DownstreamTask, PaperResult, Tuning, counted, labels_of
 from farl_lightning.tasks.optim import OptimConfig
 from farl_lightning.types import FaceBatch, FacePrediction, FaceSpec
 
@@ -143,10 +143,7 @@ class GlobalTask(DownstreamTask):
         Raises:
             ConfigError: If there is no such column.
         """
-        found = batch.get("labels", {})
-        if self.column not in found:
-            raise ConfigError(f"the data has no labels '{self.column}'. {did_you_mean(self.column, found)}")
-        return found[self.column]
+        return labels_of(batch, self.column)
 
     @override
     def _step(self, batch: FaceBatch, batch_idx: int, stage: str) -> Tensor | None:

@@ -234,6 +234,18 @@ def test_classes_are_matched_by_name(tables):
         run_probe(train, test, "kind")
 
 
+@pytest.mark.parametrize("column", ["kind", "attributes", "age"])
+def test_sgd_stays_stable_where_all_features_say_the_same(tables, column):
+    train, test = (table.take(range(len(table))) for table in tables)
+    for seed, table in enumerate((train, test)):
+        common = np.random.default_rng(seed).normal(size=(len(table), 1))
+        wide = np.tile(table.features["block1.mean"], 25) + 5 * common
+        table.features["wide"] = wide.astype(np.float32)
+    result = run_probe(train, test, column, "sgd", features="wide")
+    gain = result.baseline - result.value if column == "age" else result.value - result.baseline
+    assert gain > 4
+
+
 def test_features_that_never_change_do_no_harm(tables):
     train, test = (table.take(range(len(table))) for table in tables)
     for table in (train, test):

@@ -1,9 +1,7 @@
-"""Logistic regression: L-BFGS in whitened directions, and plain SGD."""
+"""Logistic regression by L-BFGS, in directions that are scaled to be about equally steep."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -28,10 +26,10 @@ MIN_FACES = 50
 CHOICE_STEPS = 20
 """L-BFGS iterations of each fit that only helps to choose a penalty."""
 
-EPOCHS = 50
-"""Passes of SGD over the training faces."""
-
 Loss = Literal["class", "attributes", "number"]
+
+CURVATURE: dict[str, float] = {"class": 0.5, "attributes": 0.25, "number": 1.0}
+"""Largest curvature of each loss in its outputs, whatever they are."""
 
 
 def probe_loss(outputs: Tensor, targets: Tensor, kind: Loss) -> Tensor:
@@ -118,8 +116,7 @@ def minimise(
     Returns:
         (R, K) weights of the rotated features and (K,) biases.
     """
-    bound = 0.25 if kind == "attributes" else 0.5
-    scale = (bound * values + penalty).rsqrt().to(rotated)[:, None]
+    scale = (CURVATURE[kind] * values + penalty).rsqrt().to(rotated)[:, None]
     x = rotated * scale.T
     flat = rotated.new_zeros(x.shape[1] + 1, outputs)
     if start is not None:
@@ -140,55 +137,3 @@ def minimise(
         optimizer.step(_closure)  # type: ignore[no-untyped-call]
     found = flat.detach()
     return found[:-1] * scale, found[-1]
-
-
-def fit_sgd(
-    features: Tensor,
-    targets: Tensor,
-    outputs: int,
-    kind: Loss,
-    *,
-    epochs: int = EPOCHS,
-    batch_size: int = 256,
-    lr: float = 0.1,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Fit by stochastic gradient descent, as linear evaluations of self-supervised learning do.
-
-    Momentum 0.9, no weight decay, a learning rate that falls to 0 as half a cosine.
-
-    Args:
-        features: (n, D), standardised.
-        targets: See :func:`probe_loss`.
-        outputs: Number of outputs K.
-        kind: See :func:`probe_loss`.
-        epochs: Passes over the training faces.
-        batch_size: Faces per step.
-        lr: Highest learning rate, divided by the square root of D over 100 where there are more than 100 features.
-        seed: Order of the faces.
-
-    Returns:
-        (D, K) weights and (K,) biases.
-    """
-    size, width = features.shape
-    flat = features.new_zeros(width + 1, outputs).requires_grad_()
-    optimizer = torch.optim.SGD([flat], lr=lr / max(1.0, math.sqrt(width / 100)), momentum=0.9)
-    steps = epochs * math.ceil(size / batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _half_cosine(steps))
-    generator = keyed_generator(seed, "sgd")
-    with torch.enable_grad():
-        for _ in range(epochs):
-            order = torch.randperm(size, generator=generator).to(features.device)
-            for first in range(0, size, batch_size):
-                rows = order[first : first + batch_size]
-                optimizer.zero_grad()
-                outputs_ = torch.addmm(flat[-1], features[rows], flat[:-1])
-                probe_loss(outputs_, targets[rows], kind).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-    return flat.detach()[:-1], flat.detach()[-1]
-
-
-def _half_cosine(steps: int) -> Callable[[int], float]:
-    """Return a factor that falls from 1 to 0."""
-    return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))

@@ -16,9 +16,10 @@ from torch import Tensor
 from farl_lightning.errors import ConfigError, DataError, did_you_mean
 from farl_lightning.functional.bootstrap import bootstrap_mean_interval, bootstrap_sign_interval
 from farl_lightning.metrics import AgeErrors, AttributeScores, Baseline, ClassificationScores
-from farl_lightning.probing.logistic import EPOCHS, fit_logistic, fit_sgd
+from farl_lightning.probing.logistic import fit_logistic
 from farl_lightning.probing.neighbours import nearest, vote
 from farl_lightning.probing.ridge import fit_ridge
+from farl_lightning.probing.sgd import fit_sgd
 from farl_lightning.probing.spectrum import spectrum
 from farl_lightning.probing.table import FeatureTable
 from farl_lightning.probing.targets import METRICS, Target, draw, read_targets
@@ -181,9 +182,8 @@ def predict(
         shift, unit = labels.mean(), labels.std(correction=0).clamp(min=1e-12)
         labels = (labels - shift) / unit
     rotated = directions.rotate(test)
-    setting: float = EPOCHS
     if method == "sgd":
-        weights, bias = fit_sgd(directions.rotated, labels, target.outputs, target.kind, seed=seed)
+        weights, bias, setting = fit_sgd(directions, labels, target.outputs, target.kind, seed=seed)
     elif method == "linear" and target.kind != "number":
         weights, bias, setting = fit_logistic(directions, labels, target.outputs, target.kind, seed)
     else:

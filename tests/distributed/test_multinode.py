@@ -62,7 +62,7 @@ def test_two_hosts_compute_what_one_does_until_one_loses_power_and_the_other_say
     log = job.log(0)
     assert "lost contact with another process" in log
     assert re.search(r"rank 0 of 2 on \S+, step \d+: ended while .*training batch", log)
-    assert "Traceback" not in log.split("ChildFailedError")[0].split("torch.distributed.elastic")[0]
+    assert "Traceback" not in log[: log.index("failed (exitcode: 1)")]  # after that torchrun shows one of its own
     for rank in (0, 1):
         reference, lives = read_lives(tmp_path / "one" / "record", rank), job.lives(rank)
         assert reference.starts == lives.starts == [None]

@@ -50,6 +50,7 @@ class HangGuard(L.Callback):
         if minutes <= 0:
             raise ConfigError(f"HangGuard(minutes={minutes}): must be more than 0")
         self.minutes = minutes
+        self._host = socket.gethostname()
         self._place = ""
         self._doing = ""
         self._deadline = 0.0
@@ -122,8 +123,7 @@ class HangGuard(L.Callback):
 
     def _note(self, trainer: L.Trainer, doing: str) -> None:
         """Remember where the process stands; the time begins anew."""
-        host = socket.gethostname()
-        self._place = f"rank {trainer.global_rank} of {trainer.world_size} on {host}, step {trainer.global_step}:"
+        self._place = f"rank {trainer.global_rank} of {trainer.world_size} on {self._host}, step {trainer.global_step}:"
         self._doing = doing
         self._deadline = time.monotonic() + 60 * self.minutes
 

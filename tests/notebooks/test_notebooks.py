@@ -18,9 +18,18 @@ MINIATURE = {
     "01_quickstart": {"train_count": 128, "steps": 2, "val_count": 64},
     "02_subclassing": {"train_count": 128, "steps": 2, "head_steps": 2},
     "03_parsing_and_alignment": {"train_count": 16, "val_count": 8, "parsing_steps": 2, "alignment_steps": 2},
+    "04_zero_shot_and_probes": {
+        "train_count": 64,
+        "steps": 2,
+        "val_count": 24,
+        "labelled_count": 48,
+        "test_count": 24,
+        "budgets": [1, 5],
+    },
+    "05_your_own_dataset": {"train_count": 48, "test_count": 16, "steps": 2},
 }
 
-PICTURES = {"01_quickstart": 4, "03_parsing_and_alignment": 8}
+PICTURES = {"01_quickstart": 4, "03_parsing_and_alignment": 8, "04_zero_shot_and_probes": 1, "05_your_own_dataset": 4}
 """How many pictures a shipped notebook shows at least."""
 
 

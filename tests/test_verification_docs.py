@@ -9,8 +9,11 @@ from typing import get_args
 import pytest
 import yaml
 
+from farl_lightning.datamodules import SyntheticIdentitiesDataModule, VerificationDataModule
+from farl_lightning.tasks import VerificationTask
 from farl_lightning.tasks.verification import MARGINS, IdentityLoss
-from tests.test_readme import MODEL_VERBS, ROOT, accept, commands, folder  # noqa: F401  # a fixture
+from tests.tasks.people import network
+from tests.test_readme import MODEL_VERBS, ROOT, accept, commands, save
 
 PAGE = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
 ROWS = [
@@ -19,13 +22,23 @@ ROWS = [
 LISTS = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 
 
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """What the page's reader has by then: a run of each of two recipes."""
+    monkeypatch.chdir(tmp_path)
+    task = VerificationTask(network(), 8)
+    save("runs/verification/version_0/checkpoints/last.ckpt", task, SyntheticIdentitiesDataModule())
+    lists = {"lfw": "data/pairs/lfw.bin"}
+    save("runs/verification_cosface/version_0/checkpoints/last.ckpt", task, VerificationDataModule(pairs=lists))
+
+
 @pytest.mark.parametrize("command", [line for line in commands(PAGE) if line.split()[1] in MODEL_VERBS])
-def test_commands_are_accepted(command, folder, capsys):  # noqa: F811
+def test_commands_are_accepted(command, runs, capsys):
     accept(shlex.split(command)[1:], capsys)
 
 
 @pytest.mark.parametrize("flag", re.findall(r"`(--(?:model|data)\.[\w.]+ [^`]+)`", PAGE))
-def test_flags_are_accepted(flag, folder, capsys):  # noqa: F811
+def test_flags_are_accepted(flag, runs, capsys):
     accept(["fit", "--config", "verification.yaml", *shlex.split(flag)], capsys)
 
 

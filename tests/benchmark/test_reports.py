@@ -62,11 +62,18 @@ def test_markdown_shows_ours_beside_published_rows(files):
     assert "| Good one | **4.50 ± 0.71** | **13.50 ± 0.71** |  |" in text
     assert "| plain | 1.50 ± 0.71 | 10.50 ± 0.71 |  |" in text
     assert "| FaRL (published on LaPa) |  | 93.88 |  |" in text
-    assert "| Older (published, recalled) |  |  | 9.5 |" in text
+    assert "| Older (published) |  |  | 9.5 (recalled) |" in text
     assert "fine-tuned, 1 % labels" in text
     assert "lower is better" in text
     assert "| Good one | 3 | 7 |" in text  # seconds and steps of the pretraining
     assert "over 2 seeds (0, 1)" in text
+
+
+def test_published_numbers_of_one_model_share_a_row(tmp_path):
+    rows = [{"model": "FaRL", "value": 91.39, "method": "frozen"}, {"model": "FaRL", "value": 90.99, "labels": 0.1}]
+    rows[1]["method"] = "frozen"
+    text = reports(make(tmp_path, tasks={"p": {**TREE["tasks"]["parsing"], "reference": rows}}), FakeWorker())
+    assert "| FaRL (published) | 90.99 | 91.39 |" in text["table.md"]
 
 
 def test_csv_and_json_hold_the_same_rows(files):

@@ -100,7 +100,7 @@ def _table(task: Task, summaries: Sequence[Summary]) -> Table:
         )
         for name, encoder in encoders.items()
     ]
-    return Table(task, columns, [*rows, *(_published(row, columns, task) for row in task.reference)])
+    return Table(task, columns, [*rows, *_published(task, columns)])
 
 
 def _columns(task: Task, summaries: Sequence[Summary]) -> list[Column]:
@@ -150,13 +150,15 @@ def _entry(summary: Summary | None, leader: Summary | None) -> Entry:
     return Entry(text, leader is not None and summary is leader, "; ".join(dict.fromkeys(summary.reasons)))
 
 
-def _published(row: Published, columns: Sequence[Column], task: Task) -> Row:
-    """Write a published row; its number has the decimals of the source."""
-    on = f" on {row.data}" if row.data else ""
-    doubt = ", recalled" if row.mark == "recalled" else ""
-    entry = Entry(f"{row.value:g}" if task.digits == 0 else f"{row.value}", note=row.source)
-    entries = [entry if column == (row.method, float(row.labels)) else Entry() for column in columns]
-    return Row(f"{row.model} (published{on}{doubt})", entries, published=True)
+def _published(task: Task, columns: Sequence[Column]) -> list[Row]:
+    """Write published rows, one for each model; numbers have the decimals of their source."""
+    rows: dict[str, dict[Column, Entry]] = {}
+    for row in task.reference:
+        on = f" on {row.data}" if row.data else ""
+        title = f"{row.model} (published{on})"
+        doubt = " (recalled)" if row.mark == "recalled" else ""
+        rows.setdefault(title, {})[row.method, float(row.labels)] = Entry(f"{row.value}{doubt}", note=row.source)
+    return [Row(title, [found.get(column, Entry()) for column in columns], True) for title, found in rows.items()]
 
 
 def markdown(benchmark: Benchmark, tables: Sequence[Table], pretrained: Mapping[str, Record]) -> str:

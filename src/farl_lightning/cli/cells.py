@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from lightning.pytorch.callbacks import Timer
@@ -46,7 +46,7 @@ class FitWorker:
         self._faces: dict[str, DenseDataModule] = {}
         self._features = FeatureFolder(Path(benchmark.output).expanduser() / "features")
         self._bases: dict[str, dict[str, Any]] = {}
-        self._probed: tuple[str, BuiltCLI | None] = ("", None)
+        self._probed: dict[str, BuiltCLI] = {}
 
     def describe_encoder(self, encoder: Encoder) -> Any:
         """Return all that an encoder depends on, as plain data.
@@ -171,11 +171,12 @@ class FitWorker:
             return _train(cell, built, folder)
 
     def _build_probed(self, cell: Cell, folder: Path) -> BuiltCLI:
-        """Build what probes read: faces and sizes, the same for all seeds and shares; the last one is kept."""
+        """Build what probes read: faces and sizes, the same for all seeds, shares and weights."""
         name = digest([cell.task.name, self._image(cell.encoder)])
-        if name != self._probed[0]:
-            self._probed = (name, build(self.settings(cell), folder))
-        return cast(BuiltCLI, self._probed[1])
+        if name not in self._probed:
+            self._probed[name] = build(self.settings(cell), folder)
+            self._share_faces(self._probed[name])
+        return self._probed[name]
 
     def _share_faces(self, built: BuiltCLI) -> None:
         """Let a cell read the faces that an earlier one opened."""

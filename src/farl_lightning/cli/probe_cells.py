@@ -77,7 +77,7 @@ def measure_probe(cell: Cell, weights: str | None, built: BuiltCLI, features: Fe
     image = cast(ImageEncoderConfig, built.model.network.image)
     stamp = ["random", cell.seed] if weights is None else [weights, file_stamp(known.resolve(weights))]
     settings = {name: value for name, value in data.hparams.items() if name not in ("seed", "train_fraction")}
-    name = f"{cell.task.name}.{cell.encoder.name}.{digest([settings, stamp, vars(image)])}"
+    name = f"{cell.encoder.name}.{digest([settings, stamp, vars(image)])}"
     table = features.table(name, lambda: make_extractor(weights, image, data.spec, cell.seed), data)
     budget = None if cell.labels == 1 else cell.labels
     method = cast(Literal["linear", "knn"], cell.method)

@@ -215,6 +215,9 @@ def test_wishes_that_cannot_be_met_are_refused(tables):
     ):
         with pytest.raises(ConfigError, match=said):
             run_probe(*tables, **wish)
+    bare = FeatureTable(["a"], {"feature": np.zeros((1, 2), np.float32)})
+    with pytest.raises(ConfigError, match="hold no labels: embed a table"):
+        run_probe(bare, bare, "kind")
     broken = tables[1].take(range(300))
     broken.features["noise"][5, 1] = np.inf
     with pytest.raises(DataError, match="1 of 300 faces"):

@@ -39,6 +39,19 @@ class Raw(str):
             return str(self)
 
 
+def load_raw(node: Any) -> Any:
+    """Return settings with the values of flags read as YAML.
+
+    Args:
+        node: A value, or a tree of them.
+    """
+    if isinstance(node, Raw):
+        return node.load()
+    if isinstance(node, dict):
+        return {key: load_raw(value) for key, value in node.items()}
+    return [load_raw(item) for item in node] if isinstance(node, list) else node
+
+
 @dataclasses.dataclass
 class Problem:
     """One thing that is wrong, and where.

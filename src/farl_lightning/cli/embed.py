@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farl_lightning.cli.arguments import Raw, read_settings
+from farl_lightning.cli.arguments import load_raw, read_settings
 from farl_lightning.cli.data import Parser
 from farl_lightning.cli.machine import PictureBar, choose_device
 from farl_lightning.errors import ConfigError, DatasetNotFoundError
@@ -226,7 +226,7 @@ def open_data(words: list[str]) -> Any:
 
     from farl_lightning.cli.preflight import import_classes
 
-    node = _plain(read_settings("embed", words).tree).get("data")
+    node = load_raw(read_settings("embed", words).tree).get("data")
     if not node:
         raise ConfigError("this config has no data section; embed reads the data of a config")
     import_classes()
@@ -238,15 +238,6 @@ def open_data(words: list[str]) -> Any:
         return build(parser.parse_object({"data": node})).data
     except ArgumentError as error:
         raise ConfigError(f"the data of this config cannot be built: {error}") from error
-
-
-def _plain(node: Any) -> Any:
-    """Return settings with the values of flags read as YAML."""
-    if isinstance(node, Raw):
-        return node.load()
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
 def _print(report: EmbedReport) -> None:

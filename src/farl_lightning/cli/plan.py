@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from farl_lightning.cli.arguments import Raw, read_settings
+from farl_lightning.cli.arguments import load_raw, read_settings
 from farl_lightning.cli.data import Parser
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.accelerators import ACCELERATORS, find_accelerator
@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
         ConfigError: If an option or the config cannot be used.
     """
     options, rest = _parser().parse_known_args(words)
-    settings: dict[str, Any] = _plain(read_settings("plan", rest).tree)
+    settings: dict[str, Any] = load_raw(read_settings("plan", rest).tree)
     if not settings:
         raise ConfigError("give a config: farl-lightning plan --config pretrain/farl_vitb16_laionface20m.yaml")
     trainer = settings.get("trainer") or {}
@@ -94,15 +94,6 @@ def _parser() -> Parser:
         help="samples per second that a loader worker decodes and augments (%(default)s)",
     )
     return parser
-
-
-def _plain(node: Any) -> Any:
-    """Return settings with the values of flags read as YAML."""
-    if isinstance(node, Raw):
-        return node.load()
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
 def _count(option: int | None, setting: Any) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from farl_lightning import lazy_names
 
 _PUBLIC: dict[str, str] = {
+    "EmbedReport": "farl_lightning.probing.embedding",
     "FeatureTable": "farl_lightning.probing.table",
     "ProbeResult": "farl_lightning.probing.probe",
+    "embed": "farl_lightning.probing.embedding",
     "read_features": "farl_lightning.probing.files",
     "run_probe": "farl_lightning.probing.probe",
     "write_features": "farl_lightning.probing.files",

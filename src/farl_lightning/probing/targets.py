@@ -88,7 +88,8 @@ def read_target(table: FeatureTable, column: str) -> Target:
         names = tuple(sorted(set(table.groups[column]) - {""}))
         places = {name: place for place, name in enumerate(names)} | {"": -1}
         return Target("class", torch.tensor([places[name] for name in table.groups[column]]).long(), names)
-    raise ConfigError(f"these features have no column '{column}' to learn. {did_you_mean(column, table.columns)}")
+    hint = did_you_mean(column, table.columns) if table.columns else "They hold no labels: embed a table or a config."
+    raise ConfigError(f"these features have no column '{column}' to learn. {hint}")
 
 
 def _numbered(classes: Tensor) -> tuple[str, ...]:

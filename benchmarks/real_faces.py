@@ -252,7 +252,7 @@ def compare(table: str, column: str, method: str, chance: float, ours: Tensor, t
         ours: (seeds, N) outcomes of the pretrained encoder.
         theirs: (seeds, N) outcomes of random ones.
     """
-    low, high = bootstrap_mean_interval(ours.mean(0) - theirs.mean(0), resamples=10_000)
+    low, high = bootstrap_mean_interval(ours.mean(0) - theirs.mean(0))
     spread = [float(found.mean(1).std(correction=1)) if len(found) > 1 else 0.0 for found in (ours, theirs)]
     return Comparison(
         table, column, method, chance, float(ours.mean()), spread[0], float(theirs.mean()), spread[1], low, high

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-LIMIT = 240.0
+LIMIT = 360.0
 """Seconds for one job. Its processes end themselves sooner: see the server."""
 
 

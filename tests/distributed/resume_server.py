@@ -36,10 +36,10 @@ from farl_lightning.tasks import OptimConfig, PretrainTask
 from farl_lightning.text import Tokenizer
 from farl_lightning.transforms.pretrain import PretrainTransformConfig
 
-LIFE = 150
+LIFE = 300
 """Seconds that a process may take."""
 
-SILENCE = timedelta(seconds=60)
+SILENCE = timedelta(seconds=120)
 """Time after which a process gives up waiting for another one."""
 
 

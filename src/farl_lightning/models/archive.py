@@ -97,6 +97,8 @@ def sharded_advice(path: Path) -> str | None:
 def _check_file(path: Path) -> None:
     if advice := sharded_advice(path):
         raise CheckpointError(advice)
+    if path.is_dir():
+        raise CheckpointError(f"'{path}' is a folder; give a file in it, such as last.ckpt")
     if not path.is_file():
         folder = path.parent
         near = did_you_mean(path.name, (f.name for f in folder.iterdir() if f.is_file())) if folder.is_dir() else ""

@@ -105,9 +105,10 @@ def masked_tokens(proof: Proof) -> Outcome:
 
 @bar("quickstart: zero-shot", "3 attributes >= 10 points over majority, 95 % interval above 0")
 def zero_shot(proof: Proof) -> Outcome:
-    """Attributes recognised by prompts against always answering the more frequent side."""
-    metrics = quickstart(proof).fit["metrics"]
-    attributes = {name.removeprefix("val/zero_shot_"): entry for name, entry in metrics.items() if "low" in entry}
+    """Attributes recognised by prompts against the more frequent side. Balanced accuracies and the mean do not count."""
+    prefix, metrics = "val/zero_shot_", quickstart(proof).fit["metrics"]
+    single = [name for name in metrics if name.startswith(prefix) and not name.endswith(("_balanced", "_mean"))]
+    attributes = {name.removeprefix(prefix): metrics[name] for name in single if "low" in metrics[name]}
     good = [name for name, entry in attributes.items() if entry["difference"] >= 0.1 and entry["low"] > 0]
     points = ", ".join(f"{name} {100 * entry['difference']:+.0f}" for name, entry in attributes.items())
     return judged(proof, f"{len(good)} of {len(attributes)}: {points}", len(good) >= 3)

@@ -105,7 +105,7 @@ def masked_tokens(proof: Proof) -> Outcome:
 
 @bar("quickstart: zero-shot", "3 attributes >= 10 points over majority, 95 % interval above 0")
 def zero_shot(proof: Proof) -> Outcome:
-    """Attributes recognised by prompts against the more frequent side. Balanced accuracies and the mean do not count."""
+    """Attributes told by prompts, against the more frequent side; balanced accuracies and the mean do not count."""
     prefix, metrics = "val/zero_shot_", quickstart(proof).fit["metrics"]
     single = [name for name in metrics if name.startswith(prefix) and not name.endswith(("_balanced", "_mean"))]
     attributes = {name.removeprefix(prefix): metrics[name] for name in single if "low" in metrics[name]}

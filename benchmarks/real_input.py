@@ -69,9 +69,11 @@ def _without(files: Files, suffix: str) -> Files:
 
 
 def _huge(files: Files) -> Files:
-    """Claim 60,000 x 60,000 pixels in the frame header of a JPEG."""
+    """Claim 60,000 x 60,000 pixels in the frame header of a JPEG, not in that of a thumbnail within a segment."""
     data = bytearray(files["jpg"])
-    start = next(at for at in range(2, len(data)) if data[at] == 0xFF and data[at + 1] in (0xC0, 0xC2))
+    start = 2
+    while data[start + 1] not in (0xC0, 0xC2):
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     data[start + 5 : start + 9] = (60000).to_bytes(2, "big") * 2
     return {**files, "jpg": bytes(data)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import tempfile
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from farl_lightning.tasks.parsing import face_f1
 from farl_lightning.testing.distributed import run_distributed
 from farl_lightning.types import FaceSpec
 from farl_lightning.visualization import subgroup_picture
-from tests.tasks import faces, labelled, tiny
+from tests.tasks import faces, labelled, people, tiny
 from tests.tasks.test_dense_ranks import trainer as rank_trainer
 
 COLUMNS = ["mood", "age", "Red", "mood x Red"]
@@ -164,6 +165,71 @@ def test_two_processes_compare_the_groups_of_all(capsys):
     (alone,) = run_distributed(on_rank, 1)
     assert len(alone) == 2 * len(COLUMNS)
     for found in run_distributed(on_rank, 2):
+        assert found == pytest.approx(alone, abs=1e-5)
+
+
+SIDES = ("left", "right", "")
+
+
+class GroupedPeople(people.PeopleData):
+    """Two lists of the same pairs; whole people are of a side, the fourth is of one that nobody knows."""
+
+    def test_dataloader(self) -> list[DataLoader]:
+        loaders = super().test_dataloader()
+        for loader in loaders:
+            loader.collate_fn = collate_sides
+        return loaders
+
+
+def side(key: str) -> str:
+    person = int(key.rpartition("-")[2]) // people.PICTURES
+    return "" if person == 3 else SIDES[person % 2]
+
+
+def collate_sides(samples: list[dict]) -> dict:
+    return {**labelled.collate_faces(samples), "groups": {"side": [side(sample["key"]) for sample in samples]}}
+
+
+def judge_people(columns: list[str] | None = None):
+    torch.set_num_threads(1)
+    task, callback = people.task(), SubgroupResults(columns, min_faces=1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = rank_trainer(folder)
+        run.callbacks.append(callback)
+        (found, *_) = run.test(task, datamodule=GroupedPeople(), verbose=False)
+    return callback._tables, {name: value for name, value in found.items() if "worst" in name or "gap" in name}
+
+
+def test_verification_is_split_by_the_groups_of_both_faces():
+    tables, found = judge_people()
+    assert list(tables) == ["side", "list"]
+    rows = {row["group"]: row for row in tables["side"].rows}
+    pairs = people.trial().pairs
+    task = people.task()
+    with tempfile.TemporaryDirectory() as folder:
+        (whole, *_) = tiny.trainer(folder).test(task, datamodule=GroupedPeople(), verbose=False)
+    groups = [(side(f"-{first}"), side(f"-{second}")) for first, second in zip(pairs.first, pairs.second, strict=True)]
+    expected = {name: 2 * sum(group == (name, name) for group in groups) for name in SIDES[:2]}
+    expected["unknown"] = 2 * sum("" in group for group in groups)
+    expected["different groups"] = 80 - sum(expected.values())
+    assert {name: row["faces"] for name, row in rows.items()} == expected
+    assert min(expected.values()) > 0
+    assert tables["side"].mean == pytest.approx(whole["test/accuracy_mean"], abs=1e-4)
+    assert {tables["side"].worst, tables["side"].best} == {"left", "right"}
+    assert [row["group"] for row in tables["list"].rows] == ["cfp", "lfw"]
+    assert {row["faces"] for row in tables["list"].rows} == {40}
+    assert found["test/accuracy_gap_list"] == 0
+    assert judge_people(["list"])[0].keys() == {"list"}
+
+
+def sides_on_rank() -> dict[str, float]:
+    return judge_people()[1]
+
+
+def test_two_processes_split_pairs_alike():
+    (alone,) = run_distributed(sides_on_rank, 1)
+    assert len(alone) == 4
+    for found in run_distributed(sides_on_rank, 2):
         assert found == pytest.approx(alone, abs=1e-5)
 
 

@@ -180,6 +180,7 @@ def on_rank(shares: list[list[int]]) -> list[str]:
     """Judge the faces of this process, seven at a time, and return what all find together."""
     rows = shares[rank()]
     made = [AttributeScores(NAMES), ClassificationScores(5), AgeErrors((1, 5))]
+    made = [metric.to("cpu") for metric in made]  # as Lightning moves them
     data = [attribute_data(), class_data(), age_data()]
     found = []
     for metric, (answers, labels, *more) in zip(made, data, strict=True):

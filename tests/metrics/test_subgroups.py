@@ -150,7 +150,7 @@ def test_the_metric_is_the_table_of_all_batches():
 
 def on_rank(shares):
     right, groups = faces()
-    metric = SubgroupScores(["skin x age", "skin"])
+    metric = SubgroupScores(["skin x age", "skin"]).to("cpu")  # as Lightning moves it
     rows = shares[rank()]
     for start in range(0, len(rows), 16):
         part = rows[start : start + 16]

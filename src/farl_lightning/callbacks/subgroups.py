@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from farl_lightning.callbacks.gather import gather_json
+from farl_lightning.callbacks.pair_groups import LIST, PictureGroups
 from farl_lightning.callbacks.reference_table import aligned, write_csv
 from farl_lightning.callbacks.run import announce, is_trial, run_folder
 from farl_lightning.errors import ConfigError, did_you_mean
@@ -28,7 +29,8 @@ class SubgroupResults(L.Callback):
     For every column and task: the mean over the faces of each group with its 95 % interval and size, the worst and the
     best group, and the gap between them with its interval and the gap that chance alone would make. Single faces are
     judged by accuracy, mean absolute error, NME, or F1 of their own pixels, as the task has it; the mean F1 over
-    pictures is not that of the whole dataset.
+    pictures is not that of the whole dataset. Verification judges pairs: a pair belongs to a group when both its faces
+    do, and ``faces`` counts pairs.
 
     Written are ``<stage>_subgroups.csv`` (a row per group), ``<stage>_gaps.csv`` (a row per column) and
     ``<stage>_subgroups.png``; logged are ``<outcome>_worst_<column>`` and ``<outcome>_gap_<column>``. Counted once per
@@ -36,7 +38,8 @@ class SubgroupResults(L.Callback):
 
     Args:
         columns: What to split by: columns of subgroups of the data, labels (of classes, of numbers in ``bins``) or
-            attributes; ``"gender x age_group"`` takes the combinations of two. None takes all subgroups of the data.
+            attributes; ``"gender x age_group"`` takes the combinations of two; ``"list"`` parts lists of pairs. None
+            takes all subgroups of the data, and the lists where there are several.
         bins: Limits that divide a label that is a number: ``{"age": [18, 30, 60]}``.
         min_faces: Groups of fewer faces are listed, but are neither worst nor best.
 
@@ -57,6 +60,7 @@ class SubgroupResults(L.Callback):
                 raise ConfigError(f"SubgroupResults: bins of '{name}' must be rising limits, got {limits}")
         self.columns, self.bins, self.min_faces = columns, bins or {}, min_faces
         self._scores: SubgroupScores | None = None
+        self._pictures: PictureGroups | None = None
         self._tables: dict[str, SubgroupTable] = {}
         self._folder = Path()
 
@@ -78,18 +82,30 @@ class SubgroupResults(L.Callback):
 
     @override
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Add a batch."""
-        self._add(pl_module, batch)
+        self._add(pl_module, batch, dataloader_idx)
 
     @override
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Add a batch, when validation is all there is."""
         if trainer.state.fn == "validate":
-            self._add(pl_module, batch)
+            self._add(pl_module, batch, dataloader_idx)
 
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -121,26 +137,41 @@ class SubgroupResults(L.Callback):
             )
         pl_module.wants_outcomes = True
         self._scores, self._tables = None, {}
+        self._pictures = PictureGroups(self.columns) if pl_module.judges_pairs else None
 
-    def _add(self, pl_module: Any, batch: Mapping[str, Any]) -> None:
-        """Add the outcomes of a batch."""
+    def _add(self, pl_module: Any, batch: Mapping[str, Any], loader: int) -> None:
+        """Add the outcomes of a batch, or the groups of its pictures where pairs are judged."""
+        spec = pl_module.spec or FaceSpec()
+        if self._pictures is not None:
+            columns = [name for name in self.columns or list(batch.get("groups", {})) if name != LIST]
+            self._pictures.add(loader, batch["key"], batch_groups(batch, columns, self.bins, spec))
+            return
         outcomes: Tensor | None = pl_module.outcomes
         if outcomes is None:
             raise ConfigError(f"SubgroupResults: {type(pl_module).__name__} judged no face of this data")
         columns = self.columns or list(batch.get("groups", {}))
-        if not columns:
-            raise ConfigError("SubgroupResults: the data have no subgroups; name labels or attributes as columns")
         if self._scores is None:
             self._scores = self._new_scores(pl_module, columns)
-        spec = pl_module.spec or FaceSpec()
         self._scores.update(outcomes, batch_groups(batch, columns, self.bins, spec), batch.get("valid"))
 
+    def _add_pairs(self, pl_module: Any, pictures: PictureGroups) -> None:
+        """Add the outcomes of all pairs, which every process knows, on one process."""
+        outcomes, groups = pictures.of_pairs(pl_module.judged_pairs(), pl_module.device)
+        scores = self._new_scores(pl_module, list(groups))
+        if pl_module.global_rank == 0:
+            scores.update(outcomes, groups)
+        self._scores, self._pictures = scores, None
+
     def _new_scores(self, pl_module: Any, columns: list[str]) -> SubgroupScores:
+        if not columns:
+            raise ConfigError("SubgroupResults: the data have no subgroups; name labels or attributes as columns")
         better = pl_module.mode == "max"
         return SubgroupScores(columns, higher_is_better=better, min_faces=self.min_faces).to(pl_module.device)
 
     def _compare(self, pl_module: Any, stage: str) -> None:
         """Compare the groups over all processes, and log; every process calls it, with or without a batch."""
+        if self._pictures is not None:
+            self._add_pairs(pl_module, self._pictures)
         own = [] if self._scores is None else [list(self._scores.columns)]
         columns = gather_json(own, pl_module.device)
         pl_module.wants_outcomes = False

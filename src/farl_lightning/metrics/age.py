@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.bootstrap import bootstrap_mean_interval
 from farl_lightning.functional.precision import as_float64
+from farl_lightning.metrics.float64_states import Float64States
 from farl_lightning.metrics.gains import Baseline
 
 _COLUMNS = 3  # answer, truth, spread of the truth
 
 
-class AgeErrors(Metric):
+class AgeErrors(Float64States):
     """Mean absolute error in years, cumulative score CS(theta) and epsilon-error.
 
     CS(theta) is the share of faces, in percent, whose error is theta years or less. The epsilon-error of ChaLearn's
@@ -60,7 +60,6 @@ class AgeErrors(Metric):
         self.thetas = tuple(dict.fromkeys(thetas))
         self.baseline = Baseline(float("nan"), float("nan"), float("nan"), "median age")
         self.rows: list[dict[str, Any]] = []
-        self.set_dtype(torch.float64)  # a process without a face then sends an empty float64 list, as the others do
         self.add_state("answers", [], dist_reduce_fx="cat")
         self.add_state("unknown", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional import ced
 from farl_lightning.functional.landmark_errors import landmark_errors, norm_distance
 from farl_lightning.functional.precision import as_float64
+from farl_lightning.metrics.float64_states import Float64States
 from farl_lightning.metrics.names import joined, name_bytes, name_code, read_names
 
 Curve = tuple[Tensor, Tensor]
 """Thresholds and the share of errors up to each, (K,) float64."""
 
 
-class LandmarkErrors(Metric):
+class LandmarkErrors(Float64States):
     """Base: keeps the error of every face and the subsets it belongs to, under any number of processes.
 
     Results are read off the *sorted* errors of all processes, so they are the same to the last bit however the faces
@@ -49,7 +49,6 @@ class LandmarkErrors(Metric):
         super().__init__(**kwargs)
         norm_distance(torch.zeros(0, 1, 2), normalizer, box=torch.zeros(0, 4), indices=((0,), (0,)))
         self.normalizer, self.indices = normalizer, indices
-        self.set_dtype(torch.float64)  # a process without a face then sends an empty float64 list, as the others do
         for name in ("errors", "member_errors", "member_codes", "name_bytes"):
             self.add_state(name, [], dist_reduce_fx="cat")
         self.add_state("undefined", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.functional.precision import as_float64
 from farl_lightning.functional.subgroups import Gap, group_gap, group_means
+from farl_lightning.metrics.float64_states import Float64States
 from farl_lightning.metrics.names import joined, name_bytes, name_code, read_names
 from farl_lightning.text import natural
 
@@ -20,6 +20,12 @@ CROSS = " x "
 
 UNKNOWN = "unknown"
 """Group of the samples of which nobody knows it: listed last, never worst or best."""
+
+
+ACROSS = "different groups"
+"""Group of the pairs whose faces are of two groups: listed late, never worst or best."""
+
+_NOT_COMPARED = (ACROSS, UNKNOWN)
 
 
 class SubgroupTable(NamedTuple):
@@ -93,7 +99,7 @@ def subgroup_table(
     judged = outcomes.isfinite().cpu()
     values = as_float64(outcomes).cpu()[judged]
     named = [name or UNKNOWN for name, kept in zip(groups, judged.tolist(), strict=True) if kept]
-    names = sorted(set(named), key=lambda name: (name == UNKNOWN, natural(name)))
+    names = sorted(set(named), key=lambda name: (name in _NOT_COMPARED, natural(name)))
     index = {name: number for number, name in enumerate(names)}
     codes = torch.tensor([index[name] for name in named], dtype=torch.int64)
     values, order = values.sort()  # the same under any order of the samples
@@ -110,7 +116,7 @@ def subgroup_table(
     return SubgroupTable(rows, mean, len(values), int((~judged).sum()), worst, best, gap)
 
 
-class SubgroupScores(Metric):
+class SubgroupScores(Float64States):
     """Outcomes of single faces, split by any number of columns of subgroups; exact under any number of processes.
 
     Args:
@@ -160,7 +166,6 @@ class SubgroupScores(Metric):
         }
         self.tables: dict[str, SubgroupTable] = {}
         self._known: dict[str, float] = {}
-        self.set_dtype(torch.float64)  # a process without a face then sends empty float64 lists, as the others do
         self.add_state("outcomes", [], dist_reduce_fx="cat")
         self.add_state("codes", [], dist_reduce_fx="cat")  # 48 bits of each name: processes need not agree on numbers
         self.add_state("letters", [], dist_reduce_fx="cat")  # UTF-8 of each name that this process met first, by lines
@@ -249,7 +254,7 @@ def _extremes(rows: list[dict[str, Any]], higher_is_better: bool, min_faces: int
     """Mark worst, best and too small groups; return the names of the first two."""
     for row in rows:
         row["note"] = "too few" if row["faces"] < min_faces else ""
-    compared = [row for row in rows if not row["note"] and row["group"] != UNKNOWN]
+    compared = [row for row in rows if not row["note"] and row["group"] not in _NOT_COMPARED]
     if len(compared) < 2:
         return "", ""
     ordered = sorted(compared, key=lambda row: row["mean"], reverse=not higher_is_better)
@@ -259,7 +264,7 @@ def _extremes(rows: list[dict[str, Any]], higher_is_better: bool, min_faces: int
 
 def _gap(values: Tensor, codes: Tensor, rows: list[dict[str, Any]], draws: dict[str, Any]) -> Gap:
     """Compare the groups of enough samples."""
-    compared = [n for n, row in enumerate(rows) if row["note"] != "too few" and row["group"] != UNKNOWN]
+    compared = [n for n, row in enumerate(rows) if row["note"] != "too few" and row["group"] not in _NOT_COMPARED]
     number = torch.full((max(1, len(rows)),), -1)
     number[compared] = torch.arange(len(compared))
     own = number[codes]

@@ -19,6 +19,7 @@ from farl_lightning.functional.distributed import all_gather_cat
 from farl_lightning.functional.random import derive_seed
 from farl_lightning.tasks.hparams import plain_hyperparameters
 from farl_lightning.tasks.optim import OptimConfig, build_optimizer, build_schedule
+from farl_lightning.tasks.trials import JudgedPairs
 from farl_lightning.types import Configurable, FaceSpec
 
 
@@ -80,12 +81,14 @@ class BaseTask(Configurable, L.LightningModule):
         wants_outcomes: Whether somebody, such as a callback, reads :attr:`outcomes`.
         outcomes: (B,) what became of each face of the last evaluated batch, in the unit of the metric
             ``outcome_name``, nan where nothing can be said; None before, and where nobody wants them.
+        judges_pairs: Whether pairs are judged, all of them at the end (:meth:`judged_pairs`), instead of single faces.
     """
 
     monitor: str = "val/loss"
     mode: str = "min"
     predicts: str = "features"
     outcome_name: str = ""
+    judges_pairs: bool = False
     model: nn.Module
 
     def __init__(self, optim: OptimConfig | None = None, seed: int = 0) -> None:
@@ -156,6 +159,13 @@ class BaseTask(Configurable, L.LightningModule):
 
         self.initialise()
         shard(self.model, self.device_mesh, str(self.trainer.precision))
+
+    def judged_pairs(self) -> list[JudgedPairs]:
+        """Return what became of each pair of faces, at the end of an evaluation; nothing by default.
+
+        Every process has to call it, and gets the same.
+        """
+        return []
 
     def initialise(self) -> None:
         """Load the weights that a run starts from, where a task has such a setting; nothing by default."""

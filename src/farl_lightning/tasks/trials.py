@@ -50,6 +50,22 @@ class TrialFindings(NamedTuple):
     notes: list[str]
 
 
+class JudgedPairs(NamedTuple):
+    """What became of each pair of one list.
+
+    Attributes:
+        name: The list's name.
+        loader: Number of the loader of its pictures.
+        keys: Both pictures of each of P pairs.
+        outcomes: (P,) float64, 100 for a pair that is judged rightly, 0 for another, nan for one that does not count.
+    """
+
+    name: str
+    loader: int
+    keys: list[tuple[str, str]]
+    outcomes: Tensor
+
+
 class TrialScores:
     """The metrics of several trials.
 
@@ -107,6 +123,17 @@ class TrialScores:
         _add_mean(found, "accuracy", self.pairs)
         if self.galleries:
             _add_mean(found, self.first_rank, self.galleries)
+        return found
+
+    def judged_pairs(self) -> list[JudgedPairs]:
+        """Judge each pair of all lists, over all processes; every process has to call it."""
+        found = []
+        for name, pairs in self.pairs.items():
+            pairs.compute()
+            key_of = {row: key for key, row in pairs.row_of.items()}
+            rows = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+            keys = [(key_of.get(first, ""), key_of.get(second, "")) for first, second in rows]
+            found.append(JudgedPairs(name, self.names.index(name), keys, 100 * pairs.right))
         return found
 
 

@@ -23,7 +23,7 @@ from farl_lightning.models.heads.margin import MarginHead, sharded_rows
 from farl_lightning.tasks import sharded_head as sharding
 from farl_lightning.tasks.downstream import DownstreamTask, PaperResult, Tuning, counted, labels_of
 from farl_lightning.tasks.optim import OptimConfig
-from farl_lightning.tasks.trials import TrialScores
+from farl_lightning.tasks.trials import JudgedPairs, TrialScores
 from farl_lightning.types import FaceBatch, FaceSpec, FeatureBatch
 
 IdentityLoss = Literal["arcface", "cosface", "triplet"]
@@ -79,6 +79,8 @@ class VerificationTask(DownstreamTask):
 
     monitor = "val/accuracy_mean"
     mode = "max"
+    outcome_name = "accuracy"
+    judges_pairs = True
     predicts = "features"
     outputs_name = "embedding channels"
     model: FaceEmbedder
@@ -344,6 +346,11 @@ class VerificationTask(DownstreamTask):
                 "VerificationDataModule with pairs or galleries, or trainer.limit_val_batches: 0"
             )
         return TrialScores(datamodule.trials(stage), self.fars, self.ranks, self.device)
+
+    @override
+    def judged_pairs(self) -> list[JudgedPairs]:
+        """Return what became of each pair of the lists that were just evaluated, over all processes."""
+        return [] if self._scores is None else self._scores.judged_pairs()
 
     @override
     def finish(self, stage: str) -> None:

@@ -16,7 +16,7 @@ from farl_lightning.export.network import load_torch
 from farl_lightning.functional.geometry import FARL_TEMPLATE
 from farl_lightning.inference import FacePredictor
 from farl_lightning.losses import AgeOrdinal
-from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier
+from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier, FaceEmbedder
 from farl_lightning.models.config import GlobalConfig
 from farl_lightning.models.opened import OpenedNetwork, open_dense
 from farl_lightning.types import FaceSpec
@@ -92,6 +92,32 @@ def test_ages_are_read_off_by_the_method_of_the_checkpoint(tmp_path):
     assert face.age == pytest.approx(10 + outputs[0].sigmoid().sum().item(), abs=1e-4)
     assert face.label is None
     assert json.loads(json.dumps(face.to_dict()))["age"] == face.age
+
+
+def embedder():
+    torch.manual_seed(2)
+    network = FaceEmbedder(CONFIG, 6).eval()
+    network.norm.running_mean.uniform_(-0.5, 0.5)
+    return network
+
+
+def test_a_network_for_verification_gives_embeddings(tmp_path):
+    network = embedder()
+    _, outputs = looked_at(network)
+    predictor = FacePredictor.load(save(tmp_path / "x.ckpt", network, embedding_size=6, loss="arcface"), device="cpu")
+    (face,) = predictor(stripes()[0], points=POINTS)
+    np.testing.assert_allclose(face.embedding, outputs[0].numpy(), atol=1e-6)
+    assert (face.embedding.dtype, face.embedding.shape) == (np.float32, (6,))
+    assert np.linalg.norm(face.embedding) == pytest.approx(1, abs=1e-6)
+    assert json.loads(json.dumps(face.to_dict()))["embedding"] == face.embedding.tolist()
+    difference = compare(photo_network(network, SPEC), OpenedNetwork(network, SPEC))
+    assert difference.ok, str(difference)
+    other = embedder()
+    torch.nn.init.normal_(other.head.classify.weight)
+    assert not compare(photo_network(other, SPEC), OpenedNetwork(network, SPEC)).ok
+    report = export_checkpoint(tmp_path / "x.ckpt", tmp_path / "x.pt2", "torch")
+    assert report.difference.ok, str(report.difference)
+    assert report.metadata["outputs"] == ["embedding", "matrix"]
 
 
 def test_what_a_checkpoint_does_not_say_is_given():

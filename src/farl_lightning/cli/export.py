@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farl_lightning.cli.data import Parser
 
-_KINDS = ("parsing", "alignment", "attributes", "classification", "age")
+_KINDS = ("parsing", "alignment", "attributes", "classification", "age", "verification")
 
 
 def run(words: list[str]) -> int:
@@ -19,8 +19,8 @@ def run(words: list[str]) -> int:
     parser = Parser(
         prog="farl-lightning export",
         description="Write a network as one file: photograph and points (or box) in; labels or landmarks in the "
-        "photograph's pixels, or attributes, classes or age out. LoRA adapters are merged into the weights. The file "
-        "is run and compared with the checkpoint.",
+        "photograph's pixels, or attributes, classes, age or an embedding out. LoRA adapters are merged into the "
+        "weights. The file is run and compared with the checkpoint.",
         allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="checkpoint, or the name of known weights")

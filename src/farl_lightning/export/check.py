@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl_lightning.export.pipeline import decoder
+from farl_lightning.export.pipeline import EMBEDDING, decoder
 from farl_lightning.functional.geometry import FARL_TEMPLATE, template_points
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.restore import restore_labels, restore_landmarks
@@ -96,8 +96,8 @@ def compare(run: Run, opened: OpenedNetwork) -> Difference:
     return Difference(**largest)  # type: ignore[arg-type]
 
 
-def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return what the checkpoint says: labels and logits, landmarks and confidence, or answers and logits."""
+def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Return what the checkpoint says: labels and logits, landmarks and confidence, answers and logits, or features."""
     network, spec = opened
     size = (image.shape[2], image.shape[3])
     places: list[Any] = [None] * len(image) if place is None else place.tolist()
@@ -107,7 +107,8 @@ def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (spec.mean, spec.std))
     output: Any = network((sample(image, grid.float()) - mean) / std)
     if isinstance(network, GlobalNetwork):
-        return decoder(network).decode(output), output
+        answer = decoder(network)
+        return (output,) if answer.name == EMBEDDING else (answer.decode(output), output)
     if isinstance(output, Tensor):
         rows = zip(output, matrices.float(), strict=True)
         return torch.stack([restore_labels(logits, matrix, size, spec.warp_factor) for logits, matrix in rows]), output
@@ -116,10 +117,13 @@ def _reference(opened: OpenedNetwork, image: Tensor, place: Tensor | None = None
     return landmarks, output.logits.flatten(2).amax(-1).sigmoid()
 
 
-def _difference(found: list[Tensor], wanted: tuple[Tensor, Tensor]) -> Difference:
+def _difference(found: list[Tensor], wanted: tuple[Tensor, ...]) -> Difference:
     """Compare two answers."""
-    scale = wanted[1].abs().max().clamp(min=1e-12)
-    output = ((found[1] - wanted[1]).abs().max() / scale).item()
+    last = len(wanted) - 1
+    scale = wanted[last].abs().max().clamp(min=1e-12)
+    output = ((found[last] - wanted[last]).abs().max() / scale).item()
+    if not last:
+        return Difference(output)
     if wanted[0].dtype == torch.uint8:
         return Difference(output, labels=(found[0] != wanted[0]).float().mean().item())
     if wanted[0].ndim < 3:

@@ -63,7 +63,8 @@ def export_checkpoint(
     The file takes ``image`` (B, 3, H, W) float32 RGB in [0, 1] of any batch and picture size and, where the crop needs
     it, ``points`` (B, 5, 2) or ``box`` (B, 4) in pixels. It gives ``labels`` (B, H, W) uint8 and the crops' ``logits``,
     or ``landmarks`` (B, N, 2) and ``confidence`` (B, N), or ``attributes`` or ``probabilities`` (B, A) or ``age`` (B,)
-    with ``logits`` (B, A); and ``matrix`` (B, 3, 3), source to crop. Low-rank adapters are merged into the weights.
+    with ``logits`` (B, A), or ``embedding`` (B, E); and ``matrix`` (B, 3, 3), source to crop. Low-rank adapters are
+    merged into the weights.
 
     Args:
         path: As for :func:`farl_lightning.models.opened.open_dense`.

@@ -27,7 +27,7 @@ from farl_lightning.functional.geometry import (
 )
 from farl_lightning.functional.heatmaps import denormalize_points
 from farl_lightning.functional.warp import sample, tanh_forward, tanh_inverse
-from farl_lightning.models.attributes import FaceAge, FaceClassifier, GlobalNetwork
+from farl_lightning.models.attributes import FaceAge, FaceClassifier, FaceEmbedder, GlobalNetwork
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.tunable import TunableNetwork
 from farl_lightning.types import FaceSpec
@@ -142,13 +142,17 @@ class PhotoAligner(PhotoNetwork):
         return apply_matrix(flat, inverse), logits.flatten(2).amax(-1).sigmoid()
 
 
+EMBEDDING = "embedding"
+"""Name of the one answer that is the network's output itself."""
+
+
 class Decoder(NamedTuple):
     """How the outputs of a network for whole faces are read."""
 
     name: str
-    """``"attributes"``, ``"probabilities"`` or ``"age"``."""
+    """``"attributes"``, ``"probabilities"``, ``"age"`` or ``"embedding"``."""
     decode: Callable[[Tensor], Tensor]
-    """From (B, A) outputs to (B, A) probabilities or (B,) years."""
+    """From (B, A) outputs to (B, A) probabilities, (B,) years or, as they are, (B, A) features of unit length."""
 
 
 def decoder(network: GlobalNetwork) -> Decoder:
@@ -167,14 +171,18 @@ def decoder(network: GlobalNetwork) -> Decoder:
         return Decoder("age", method.decode)
     if isinstance(network, FaceClassifier):
         return Decoder("probabilities", lambda outputs: outputs.softmax(1))
+    if isinstance(network, FaceEmbedder):
+        return Decoder(EMBEDDING, lambda outputs: outputs)
     return Decoder("attributes", torch.sigmoid)
 
 
 class PhotoJudge(PhotoNetwork):
     """Answers for whole faces: ``attributes``, ``probabilities`` (B, A) or ``age`` (B,); ``logits`` (B, A); ``matrix``.
 
+    A network for verification gives ``embedding`` (B, E) and ``matrix``.
+
     Args:
-        network: For attributes, classes or age.
+        network: For attributes, classes, age or verification.
         spec: Crop, size and normalisation of its faces.
 
     Raises:
@@ -186,7 +194,7 @@ class PhotoJudge(PhotoNetwork):
     def __init__(self, network: GlobalNetwork, spec: FaceSpec) -> None:
         super().__init__(network, spec)
         self.decoder = decoder(network)
-        self.outputs = (self.decoder.name, "logits", "matrix")
+        self.outputs = (self.decoder.name, *(() if self.decoder.name == EMBEDDING else ("logits",)), "matrix")
 
     def answer(self, crop: Tensor, image: Tensor, matrix: Tensor, inverse: Tensor) -> tuple[Tensor, ...]:
         """Judge the crops; there is nothing to carry back.
@@ -199,14 +207,14 @@ class PhotoJudge(PhotoNetwork):
         """
         del image, matrix, inverse
         logits: Tensor = self.network(crop)
-        return self.decoder.decode(logits), logits
+        return (logits,) if self.decoder.name == EMBEDDING else (self.decoder.decode(logits), logits)
 
 
 def photo_network(network: nn.Module, spec: FaceSpec) -> PhotoNetwork:
     """Put crop and way back around a network.
 
     Args:
-        network: A face parser or aligner, or a network for attributes, classes or age.
+        network: A face parser or aligner, or a network for attributes, classes, age or verification.
         spec: Crop, size and normalisation of its faces.
 
     Raises:
@@ -219,7 +227,8 @@ def photo_network(network: nn.Module, spec: FaceSpec) -> PhotoNetwork:
     if isinstance(network, GlobalNetwork):
         return PhotoJudge(network, spec)
     raise ConfigError(
-        f"a {type(network).__name__} cannot be exported; networks for parsing, alignment, attributes, classes, age can"
+        f"a {type(network).__name__} cannot be exported; networks for parsing, alignment, attributes, classes, age and "
+        "verification can"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a network for whole faces says, in words: probabilities by name, or years."""
+"""What a network for whole faces says: probabilities by name, years, or the features of a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.functional.ages import AgeDecoder, age_decoder
-from farl_lightning.models.attributes import FaceAge, FaceClassifier, GlobalNetwork
+from farl_lightning.models.attributes import FaceAge, FaceClassifier, FaceEmbedder, GlobalNetwork
 from farl_lightning.types import FaceSpec
 
 Reader = Callable[[Tensor], Iterator[dict[str, Any]]]
@@ -33,6 +33,8 @@ def answer_reader(network: GlobalNetwork, spec: FaceSpec, column: str | None, me
         return _years(network, method or age_decoder(settings.get("method")))
     if isinstance(network, FaceClassifier):
         return _classes(class_names(network, spec, column))
+    if isinstance(network, FaceEmbedder):
+        return _embeddings
     names = spec.attributes or tuple(f"attribute_{number}" for number in range(network.num_outputs))
 
     def _read(outputs: Tensor) -> Iterator[dict[str, Any]]:
@@ -70,6 +72,12 @@ def _classes(names: tuple[str, ...]) -> Reader:
             yield {"probabilities": dict(zip(names, row, strict=True))}
 
     return _read
+
+
+def _embeddings(outputs: Tensor) -> Iterator[dict[str, Any]]:
+    """Read embeddings."""
+    for row in outputs.float().cpu().numpy():
+        yield {"embedding": row}
 
 
 def _years(network: FaceAge, method: AgeDecoder) -> Reader:

@@ -51,7 +51,7 @@ class FacePredictor:
     """Detect, crop, predict, and carry the answer back: faces of all pictures share the network's batches.
 
     Args:
-        network: A face parser or aligner, or a network for attributes, classes or age.
+        network: A face parser or aligner, or a network for attributes, classes, age or who it is.
         spec: Crop, size, normalisation and labels of its faces.
         detector: Finds faces; None takes facenet-pytorch's MTCNN if it is installed.
         device: Where the network runs; None takes this machine's accelerator, else its CPU.
@@ -115,12 +115,13 @@ class FacePredictor:
         """Load a network and all it needs to know of faces.
 
         Args:
-            path: A checkpoint of our parsing, alignment, attribute, classification or age task, a training state of
-                FaRL, a file of facer, or the name of known weights, such as ``"facer-parsing-lapa"``.
+            path: A checkpoint of our parsing, alignment, attribute, classification, age or verification task, a
+                training state of FaRL, a file of facer, or the name of known weights, such as
+                ``"facer-parsing-lapa"``.
             device: See the class.
             detector: See the class.
-            kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"`` or ``"age"``, where the file
-                does not say.
+            kind: ``"parsing"``, ``"alignment"``, ``"attributes"``, ``"classification"``, ``"age"`` or
+                ``"verification"``, where the file does not say.
             spec: What the network expects of faces, where the file does not say, or to replace what it says.
             ema: Whether the averaged weights are taken where a file holds both.
             **options: Further arguments of the class.

@@ -32,6 +32,7 @@ class FaceResult:
         attributes: Probability of each attribute, by name.
         probabilities: Probability of each class of the label that was learned, by name.
         age: In years.
+        embedding: (E,) float32 of length 1, who it is: those of one person have a high dot product.
     """
 
     picture: Picture = dataclasses.field(repr=False)
@@ -45,6 +46,7 @@ class FaceResult:
     attributes: dict[str, float] | None = dataclasses.field(default=None, repr=False)
     probabilities: dict[str, float] | None = dataclasses.field(default=None, repr=False)
     age: float | None = None
+    embedding: NDArray[np.float32] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -122,4 +124,5 @@ class FaceResult:
             "probabilities": self.probabilities,
             "label": self.label,
             "age": self.age,
+            "embedding": None if self.embedding is None else self.embedding.tolist(),
         }

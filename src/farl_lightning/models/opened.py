@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from farl_lightning.errors import CheckpointError, did_you_mean
-from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier
+from farl_lightning.models.attributes import FaceAge, FaceAttributes, FaceClassifier, FaceEmbedder
 from farl_lightning.models.dense import FaceAligner, FaceParser
 from farl_lightning.models.dense_checkpoint import DenseCheckpoint, read_dense
 from farl_lightning.types import FaceSpec
 
-DenseFaceNetwork = FaceParser | FaceAligner | FaceAttributes | FaceClassifier | FaceAge
+DenseFaceNetwork = FaceParser | FaceAligner | FaceAttributes | FaceClassifier | FaceAge | FaceEmbedder
 
 KINDS: dict[str, type[DenseFaceNetwork]] = {
     "parsing": FaceParser,
@@ -20,6 +20,7 @@ KINDS: dict[str, type[DenseFaceNetwork]] = {
     "attributes": FaceAttributes,
     "classification": FaceClassifier,
     "age": FaceAge,
+    "verification": FaceEmbedder,
 }
 """What a network answers, and its class."""
 
@@ -74,13 +75,14 @@ def open_dense(
 
 
 def _check_labels(path: str | Path, kind: str, spec: FaceSpec, found: DenseCheckpoint) -> None:
-    """Refuse labels that are not those of the network; the outputs for ages are the method's, whatever the labels."""
+    """Refuse labels that are not those of the network; outputs for ages and people have no names."""
     named = {
         "parsing": len(spec.classes),
         "alignment": spec.num_landmarks,
         "attributes": len(spec.attributes),
         "classification": len(spec.label_names.get(str(found.task_settings.get("column")), ())),
         "age": 0,
+        "verification": 0,
     }[kind]
     outputs = found.num_outputs
     if named not in (0, outputs):

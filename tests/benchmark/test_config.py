@@ -48,6 +48,8 @@ def test_a_part_of_it_can_be_chosen(tmp_path):
         (("title",), None, "lacks 'title'"),
         (("encoders",), {}, "needs 'encoders': a mapping of names to settings, got {}"),
         (("encoders", "good", "weights"), "a.pt", "encoders.good has weights and pretrain"),
+        (("encoders", "good", "backbone"), "timm/vit", "encoders.good is a network of another library; pretrain"),
+        (("encoders", "x"), {"backbone": "timm/vit"}, "'frozen', which trains, but encoders.x is a network"),
         (("encoders", "a b"), None, "encoders.a b: names consist of letters"),
         (("encoders", "good", "pretrain"), {}, "encoders.good.pretrain lacks 'config'"),
         (("tasks", "age", "metrik"), "x", "tasks.age has no setting 'metrik'. Did you mean 'metric'?"),

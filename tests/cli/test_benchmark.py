@@ -14,6 +14,7 @@ from farl_lightning.cli.cells import FitWorker, merged, pick
 from farl_lightning.cli.shipped import find_config
 from farl_lightning.errors import ConfigError
 from farl_lightning.planning import read_workload, step_flops
+from farl_lightning.probing import read_features
 
 NAME = "benchmark/miniature"
 TINY = {
@@ -193,6 +194,22 @@ def test_a_checkpoint_of_ones_own_is_an_encoder(run, here, config):
     one, other = (cells(here / folder) for folder in ("runs/benchmark/miniature", "mine"))
     key = "age.{}.linear.100pct.seed0"
     assert one[key.format("itc")]["value"] == other[key.format("mine")]["value"]
+
+
+def test_a_network_of_another_library_is_an_encoder(run, here):
+    encoders = {"other": {"backbone": "timm/test_resnet"}, "ours": None}
+    tree = tiny() | {"encoders": encoders, "baseline": "ours", "output": "mixed"}
+    tree["tasks"] = {name: tree["tasks"][name] for name in ("attributes", "age")}
+    (here / "mixed.yaml").write_text(yaml.safe_dump(tree))
+    status, _, err = run("benchmark", "--config", "mixed.yaml", "--labels", 1, "--seeds", 0, 1)
+    assert status == 0, err
+    found = cells(here / "mixed")
+    assert len(found) == 8
+    values = {found[f"age.other.linear.100pct.seed{seed}"]["value"] for seed in (0, 1)}
+    assert len(values) == 2  # each seed draws other weights
+    tables = [read_features(path) for path in (here / "mixed/features").glob("other.*.npz")]
+    assert len(tables) == 2  # a seed each: both tasks see the same faces
+    assert all(list(table.features) == ["feature"] for table in tables)
 
 
 def test_the_list_measures_nothing(run, here, config):

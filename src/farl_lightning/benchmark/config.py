@@ -46,6 +46,8 @@ class Encoder:
         title: What tables call it; by default the name.
         weights: A file, or the name of known weights. Without weights and without ``pretrain`` it starts at random.
         pretrain: How to make it, instead of ``weights``.
+        backbone: A network of another library instead of ours, such as ``"timm/resnet18"``; ``weights`` are its own.
+            Its features can be probed, it is not trained.
         image: Settings of the image tower, over the benchmark's own.
     """
 
@@ -53,12 +55,15 @@ class Encoder:
     title: str = ""
     weights: str | None = None
     pretrain: Pretraining | None = None
+    backbone: str | None = None
     image: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse two sources of weights."""
         if self.weights is not None and self.pretrain is not None:
             raise ConfigError(f"encoders.{self.name} has weights and pretrain; give one of them")
+        if self.backbone is not None and (self.pretrain is not None or self.image):
+            raise ConfigError(f"encoders.{self.name} is a network of another library; pretrain and image do not apply")
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,14 @@ class Benchmark:
             _check_list(name, [getattr(entry, "name", entry) for entry in getattr(self, name)])
         if self.baseline is not None:
             _check_words("baseline", [self.baseline], [encoder.name for encoder in self.encoders])
+        foreign = [encoder.name for encoder in self.encoders if encoder.backbone is not None]
         for task in self.tasks:
+            trained = [method for method in self.methods_of(task) if method in TRAINED]
+            if foreign and trained:
+                raise ConfigError(
+                    f"tasks.{task.name} has the method '{trained[0]}', which trains, but encoders.{foreign[0]} is a "
+                    f"network of another library; its methods can be {', '.join(PROBED)}"
+                )
             probed = [method for method in self.methods_of(task) if method in PROBED]
             if probed and task.column is None:
                 raise ConfigError(

@@ -59,7 +59,8 @@ class FitWorker:
         """
         if encoder.pretrain is not None:
             return self.pretraining(encoder, encoder.pretrain)
-        return [_identity(encoder.weights), self._image(encoder)]
+        own = [_identity(encoder.weights), self._image(encoder)]
+        return own if encoder.backbone is None else [*own, encoder.backbone]
 
     def describe(self, cell: Cell) -> Any:
         """Return all that a cell depends on besides its encoder, as plain data.

@@ -16,8 +16,9 @@ from farl_lightning.datamodules.embedding import LabelledSource, file_stamp
 from farl_lightning.datamodules.faces import DenseDataModule
 from farl_lightning.errors import ConfigError, did_you_mean
 from farl_lightning.models import weights as known
+from farl_lightning.models.backbone_features import BackboneFeatures
 from farl_lightning.models.config import ImageEncoderConfig
-from farl_lightning.models.features import EncoderFeatures
+from farl_lightning.models.features import EncoderFeatures, FeatureExtractor
 from farl_lightning.models.image_encoder import ImageEncoder
 from farl_lightning.probing import FeatureTable, read_features, run_probe
 from farl_lightning.probing.embedding import embed
@@ -40,7 +41,7 @@ class FeatureFolder:
         self.folder = folder
         self._last: tuple[str, FeatureTable | None] = ("", None)
 
-    def table(self, name: str, extractor: Callable[[], EncoderFeatures], data: DenseDataModule) -> FeatureTable:
+    def table(self, name: str, extractor: Callable[[], FeatureExtractor], data: DenseDataModule) -> FeatureTable:
         """Return the features of training and test faces, computed if they are not there.
 
         Args:
@@ -51,10 +52,10 @@ class FeatureFolder:
         if self._last[0] != name:
             path = self.folder / f"{name}.npz"
             if not path.is_file():
-                source = LabelledSource(data, data.spec, ("train", "test"))
-                device = choose_device("auto")
+                network, device = extractor(), choose_device("auto")
+                source = LabelledSource(data, network.spec, ("train", "test"))
                 identity, size = {"features": name}, data.eval_batch_size
-                embed(extractor(), source, path, identity=identity, batch_size=size, device=device)
+                embed(network, source, path, identity=identity, batch_size=size, device=device)
             self._last = (name, read_features(path))
         return cast(FeatureTable, self._last[1])
 
@@ -75,10 +76,18 @@ def measure_probe(cell: Cell, weights: str | None, built: BuiltCLI, features: Fe
     if not isinstance(data, DenseDataModule):
         raise ConfigError(f"probes read faces with labels; {type(data).__name__} is no such datamodule")
     image = cast(ImageEncoderConfig, built.model.network.image)
-    stamp = ["random", cell.seed] if weights is None else [weights, file_stamp(known.resolve(weights))]
+    backbone = cell.encoder.backbone
+    stamp: list[Any] = ["random", cell.seed] if weights is None else [weights, file_stamp(known.resolve(weights))]
+    stamp += [] if backbone is None else [backbone]
     settings = {name: value for name, value in data.hparams.items() if name not in ("seed", "train_fraction")}
     name = f"{cell.encoder.name}.{digest([settings, stamp, vars(image)])}"
-    table = features.table(name, lambda: make_extractor(weights, image, data.spec, cell.seed), data)
+
+    def _extractor() -> FeatureExtractor:
+        if backbone is not None:
+            return BackboneFeatures(backbone, weights, seed=cell.seed)
+        return make_extractor(weights, image, data.spec, cell.seed)
+
+    table = features.table(name, _extractor, data)
     budget = None if cell.labels == 1 else cell.labels
     method = cast(Literal["linear", "knn"], cell.method)
     names = list(table.features)

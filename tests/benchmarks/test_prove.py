@@ -60,6 +60,41 @@ def test_only_runs_the_bars_named(monkeypatch, tmp_path):
     assert [row["name"] for row in rows] == ["speed a"]
 
 
+def test_an_interrupted_proof_goes_on(monkeypatch, tmp_path, capsys):
+    measured = []
+
+    def bar(name, holds, goal="g"):
+        return Bar(name, goal, lambda proof: (measured.append(name) or name, holds))
+
+    def stopped(proof):
+        raise KeyboardInterrupt
+
+    bars = [bar("a", True), bar("b", False), bar("c", None, "reported"), bar("d", None)]
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, tmp_path, [*bars, Bar("e", "g", stopped)])
+    capsys.readouterr()
+    code, rows = run(monkeypatch, tmp_path, [*bars, bar("e", True)], "--resume")
+    assert (code, [row["name"] for row in rows]) == (1, list("abcde"))
+    assert measured == [*"abcd", *"bde"]
+    assert "\na " in capsys.readouterr().out  # in the table, too
+    _, rows = run(monkeypatch, tmp_path, [*bars, bar("e", True)], "--resume", "--only", "b")
+    assert [row["name"] for row in rows] == list("abce")  # what still stands, and what is new
+    monkeypatch.setattr(prove, "source_digest", lambda: "other code")
+    run(monkeypatch, tmp_path, bars, "--resume", "--only", "a")
+    assert measured[-1] == "a"
+
+
+def test_other_code_has_another_digest(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.py").write_text("1")
+    digests = {prove.source_digest(tmp_path)}
+    (tmp_path / "src/a.py").write_text("2")
+    digests.add(prove.source_digest(tmp_path))
+    (tmp_path / "src/a.txt").write_text("no code")
+    digests.add(prove.source_digest(tmp_path))
+    assert len(digests) == 2
+
+
 def test_an_unknown_bar_gets_the_nearest_name(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="Did you mean 'parity'"):
         run(monkeypatch, tmp_path, [Bar("parity", "g", lambda proof: ("1", True))], "--only", "partiy")

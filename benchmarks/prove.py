@@ -1,8 +1,8 @@
 """Hold the project to every bar and print one table: bar, goal, measured, holds or not.
 
 ``python -m benchmarks.prove`` takes a while; ``--only NAME`` runs the bars whose name has this part, ``--short`` runs
-tiny forms that show that everything works, ``--list`` names the bars. The table is also written as JSON, row by row, and
-``--resume`` goes on from there: what held, on the same code, is not measured again.
+tiny forms that show that everything works, ``--list`` names the bars. The table is also written as JSON, row by row,
+and ``--resume`` goes on from there: what held, on the same code, is not measured again.
 """
 
 from __future__ import annotations

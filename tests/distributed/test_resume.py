@@ -76,6 +76,23 @@ def test_a_run_killed_at_a_random_moment_resumes_bit_for_bit(server, whole, fake
     assert resumed == expected
 
 
+def test_resumed_at_the_end_of_an_epoch_and_again_in_the_next_one(server, whole, fake, tmp_path):
+    job = {"kind": "shards", "shards": [str(shard) for shard in fake.shards], "workers": 0, "world": 1}
+    (expected,) = whole(**job)
+    saved = None
+    for number, (kill_at, step) in enumerate([(10.9, 10), (14.9, 14)]):  # an epoch has ten steps
+        server.run(tmp_path / f"{number}", **job, kill_at=kill_at, ckpt=saved and str(saved))
+        saved = newest_intact((tmp_path / f"{number}" / "checkpoints").glob("*.ckpt"))
+        assert step - 2 <= int(saved.stem.removeprefix("step=")) <= step
+    begin = int(saved.stem.removeprefix("step="))
+    assert begin > 10
+    (resumed,) = server.run(tmp_path / "last", **job, ckpt=str(saved), seed=99)
+    expected = expected[begin:]
+    for rows in (expected, resumed):
+        rows[-1].pop("samples")
+    assert resumed == expected
+
+
 def test_a_signal_to_one_process_ends_all_with_a_checkpoint(server, whole, fake, tmp_path):
     job = {"kind": "shards", "workers": 2, "signal_at": 3, "world": 2, "every": 100}
     expected, resumed = kill_and_resume(server, whole, fake, tmp_path, **job)

@@ -65,8 +65,8 @@ class BaseTask(Configurable, L.LightningModule):
 
     Args:
         optim: Optimiser and schedule; ``None`` takes the defaults.
-        seed: Seed of all randomness inside the network (dropout, stochastic depth). Each training step is seeded
-            by (seed, rank, step), so that a resumed run repeats the steps of an uninterrupted one.
+        seed: Seed of all randomness inside the network (dropout, stochastic depth). Each batch is seeded by (seed,
+            rank, step, number within the step), so that a resumed run repeats the steps of an uninterrupted one.
 
     Attributes:
         model: The one trainable root.
@@ -101,6 +101,9 @@ class BaseTask(Configurable, L.LightningModule):
         self.references: dict[str, MetricReference] = {}
         self.wants_outcomes = False
         self.outcomes: Tensor | None = None
+        # step, and number of the batch within it where gradients accumulate. Lightning's batch_idx will not do: resumed
+        # at the end of an epoch and again in the next one, it begins anew at 0
+        self._place = (-1, 0)
 
     def build(self) -> None:
         """Build network, losses and metrics, in this order; the last line of a subclass's constructor."""
@@ -134,7 +137,8 @@ class BaseTask(Configurable, L.LightningModule):
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Seed the step by its number, then run the shared step."""
-        torch.manual_seed(derive_seed(self.seed, "step", self.global_rank, self.global_step, batch_idx))
+        self._place = (self.global_step, self._place[1] + 1 if self._place[0] == self.global_step else 0)
+        torch.manual_seed(derive_seed(self.seed, "step", self.global_rank, *self._place))
         return self._step(batch, batch_idx, "train")
 
     @override

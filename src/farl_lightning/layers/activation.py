@@ -36,7 +36,15 @@ class QuickGELU(nn.Module):
     """CLIP's approximation of GELU, ``x * sigmoid(1.702 x)`` (Hendrycks and Gimpel, arXiv:1606.08415, section 2).
 
     OpenAI's CLIP and FaRL were trained with it; exact GELU in its place silently worsens their features.
+
+    Args:
+        inplace: Whether the input may be overwritten where no gradient is recorded: fresh memory for the largest tensor
+            of a block costs a CPU as much time as the activation.
     """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation elementwise.
@@ -50,6 +58,7 @@ class QuickGELU(nn.Module):
         if torch.compiler.is_compiling():
             return x * torch.sigmoid(_SLOPE * x)
         if not (x.requires_grad and torch.is_grad_enabled()):
-            return F.silu(x * _SLOPE, inplace=True).div_(_SLOPE)
+            scaled = x.mul_(_SLOPE) if self.inplace else x * _SLOPE
+            return F.silu(scaled, inplace=True).div_(_SLOPE)
         result: Tensor = _FusedQuickGELU.apply(x)
         return result

@@ -29,7 +29,9 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, doublings: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 2, 2) for _ in range(doublings))
+        convs = [nn.ConvTranspose2d(channels, channels, 2, 2) for _ in range(doublings)]
+        # channels last in memory: the weights then lie as the matrix product reads them, and are not copied for it
+        self.convs = nn.ModuleList(conv.to(memory_format=torch.channels_last) for conv in convs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(doublings - 1))
 
     def forward(self, x: Tensor) -> Tensor:

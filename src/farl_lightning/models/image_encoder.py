@@ -315,4 +315,4 @@ def _use_query_blocks(vit: Any) -> None:
         if plain and getattr(block.attn, "gate", None) is None:
             block.__class__ = QueryBlock
         if type(getattr(block.mlp, "act", None)).__name__ == "QuickGELU":
-            block.mlp.act = QuickGELU()
+            block.mlp.act = QuickGELU(inplace=True)  # nobody else reads what goes in

@@ -38,8 +38,9 @@ class MaskedImageHead(nn.Module):
                 f"a masked image head needs depth >= 0 and width a multiple of heads; got {depth=}, {width=}, {heads=}"
             )
         norm: Any = partial(nn.LayerNorm, eps=1e-5)
+        activation: Any = partial(QuickGELU, inplace=True)
         self.blocks = nn.ModuleList(
-            QueryBlock(width, heads, qkv_bias=True, norm_layer=norm, act_layer=QuickGELU) for _ in range(depth)
+            QueryBlock(width, heads, qkv_bias=True, norm_layer=norm, act_layer=activation) for _ in range(depth)
         )
         self.norm = norm(width)
         self.head = nn.Linear(width, out_features)

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_seed_is_left_behind() -> Iterator[None]:
-    """Forget the seed of a run in this process: Lightning keeps it in the environment, where later runs begin from it."""
+    """Forget the seed of a run in this process; Lightning keeps it in the environment, where later runs find it."""
     yield
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         os.environ.pop(name, None)

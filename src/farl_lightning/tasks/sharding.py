@@ -56,6 +56,8 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
         return
     _check_mesh(mesh)
     _check_parameters(model)
+    for parameter in model.parameters():  # weights that lie as their product reads them; rows need the usual order
+        parameter.data = parameter.data.contiguous()
     processes = mesh["data_parallel"]
     _copy_from_first(model, mesh.device_type)
     for module in reversed(list(model.modules())):  # parents come first in modules(): reversed, children do

@@ -187,8 +187,9 @@ def soak(
                 storm.mkdir()
                 Storm(server, jobs[name], storm, dice, tallies[name]).ride(whole[name], ends)
                 number += 1
-    except KeyboardInterrupt:  # what was seen until now is told
-        pass
+    except KeyboardInterrupt:
+        print(f"ended early; a cell that finished no run counts as not survived\n{summary(tallies)}")
+        raise SystemExit(130) from None
     finally:
         server.close()
     return tallies

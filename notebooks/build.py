@@ -59,6 +59,16 @@ def strip_volatile(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
 
 
+def keep_one_picture(notebook: nbformat.NotebookNode) -> None:
+    """Keep the smaller file of each picture: Pillow shows every image as PNG and as JPEG."""
+    for cell in notebook.cells:
+        for out in cell.get("outputs", []):
+            kinds = [kind for kind in out.get("data", {}) if kind.startswith("image/")]
+            kinds.sort(key=lambda kind: len(out.data[kind]))
+            for kind in kinds[1:]:
+                del out.data[kind]
+
+
 def main() -> None:
     """Build the notebooks named on the command line, or all of them."""
     work = HERE.parent / "runs" / "notebooks"
@@ -67,6 +77,7 @@ def main() -> None:
         notebook = load(name)
         execute(notebook, work)
         strip_volatile(notebook)
+        keep_one_picture(notebook)
         nbformat.write(notebook, HERE / f"{name}.ipynb")
         print(f"{name}.ipynb: {len(notebook.cells)} cells")
 

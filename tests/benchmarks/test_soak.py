@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from benchmarks import soak as soak_module
 from benchmarks.cuts import Cuts, _moments, compare
 from benchmarks.multinode import Lives, Step
@@ -29,6 +31,18 @@ def test_lost_repeated_and_different_samples_are_noticed(tmp_path):
     assert storm.tally.different == ["rank 0, step 1: keys, step"]
     assert not storm.tally.holds()
     assert "NOT all survived; samples lost 1, samples repeated 1" in summary({"a": storm.tally})
+
+
+def test_a_soak_that_is_ended_early_tells_what_it_saw(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Storm, "ride", stopped)
+    with pytest.raises(SystemExit) as ended:
+        soak(0, ["one process, 0 workers"], ends=1, epochs=1)
+    assert ended.value.code == 130
+    assert "ended early" in (out := capsys.readouterr().out)
+    assert "0 faults injected, NOT all survived" in out
 
 
 def test_there_are_six_cells():

@@ -45,7 +45,10 @@ def test_shipped_file_matches_its_script_and_shows_results(name: str) -> None:
     outputs = [output for cell in shipped.cells if cell.cell_type == "code" for output in cell.outputs]
     assert outputs
     assert not any(output.output_type == "error" for output in outputs)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= PICTURES.get(name, 0)
+    kinds = [[kind for kind in output.get("data", {}) if kind.startswith("image/")] for output in outputs]
+    assert sum(len(found) == 1 for found in kinds) >= PICTURES.get(name, 0)
+    assert max(map(len, kinds), default=0) <= 1  # one file of each picture, the smaller one
+    assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < 1 << 20
 
 
 @pytest.mark.parametrize("name", sorted(MINIATURE))

@@ -72,14 +72,15 @@ class QueryBlock(Block):
         dropout = attention.attn_drop.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p=dropout, is_causal=is_causal)
         mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
-        x = _add(x, self.drop_path1(self.ls1(attention.proj_drop(attention.proj(mixed)))))
-        return _add(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
+        watched = any(module._forward_hooks for module in self.modules() if module is not self)
+        x = _add(x, self.drop_path1(self.ls1(attention.proj_drop(attention.proj(mixed)))), watched)
+        return _add(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), watched)
 
 
-def _add(x: Tensor, branch: Tensor) -> Tensor:
-    """Add a residual branch, which nobody else reads, in its own memory where no gradient is recorded."""
+def _add(x: Tensor, branch: Tensor, watched: bool) -> Tensor:
+    """Add a residual branch, in its own memory where no gradient is recorded and no hook may have kept it."""
     recorded = torch.is_grad_enabled() and (x.requires_grad or branch.requires_grad)
-    if recorded or torch.compiler.is_compiling() or branch.dtype != x.dtype:
+    if recorded or watched or torch.compiler.is_compiling() or branch.dtype != x.dtype:
         return x + branch
     return branch.add_(x)
 

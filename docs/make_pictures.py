@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 
 import nbformat
-from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE.parent / "notebooks" / "03_parsing_and_alignment.ipynb"
-PICTURES = {"parsing.png": "parsing_panel(", "alignment.png": "alignment_panel("}
+PICTURES = {"parsing.jpg": "parsing_panel(", "alignment.jpg": "alignment_panel("}
 """For each file the call whose result it shows."""
 
 
 def shown_by(notebook: nbformat.NotebookNode, call: str) -> bytes:
-    """Return the picture below the cell that makes a call.
+    """Return the JPEG below the cell that makes a call, the smaller file, which is what the notebook keeps.
 
     Args:
         notebook: An executed notebook.
@@ -30,19 +28,17 @@ def shown_by(notebook: nbformat.NotebookNode, call: str) -> bytes:
     """
     for cell in notebook.cells:
         for output in cell.get("outputs", []) if call in cell.source else []:
-            if "image/png" in output.get("data", {}):
-                return base64.b64decode(output["data"]["image/png"])
+            if "image/jpeg" in output.get("data", {}):
+                return base64.b64decode(output["data"]["image/jpeg"])
     raise LookupError(f"no cell with '{call}' shows a picture: run notebooks/build.py first")
 
 
 def main() -> None:
-    """Write the pictures, losslessly: a palette would merge the colours of left and right."""
+    """Write the pictures, byte for byte those of the notebook."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for name, call in PICTURES.items():
-        picture = Image.open(io.BytesIO(shown_by(notebook, call))).convert("RGB")
-        path = HERE / "images" / name
-        picture.save(path, optimize=True)
-        print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
+        size = (HERE / "images" / name).write_bytes(shown_by(notebook, call))
+        print(f"{name}: {size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ CELLS: dict[str, dict[str, Any]] = {
 BAD = {"not_an_image": 4, "empty_caption": 3, "duplicate_key": 3, "shard_truncated": 1, "shard_missing": 1}
 """Planted faults: one sample in twenty of 240."""
 
+_EARLY = "ended early; a cell that finished no run counts as not survived"
+
 _LAST_KILL = 5  # steps before the end at which a kill may fall: a later one might come too late
 
 
@@ -183,13 +185,15 @@ def soak(
             number = 0
             while number < len(cells) or time.monotonic() < until:
                 name = cells[number % len(cells)]
-                storm = Path(folder) / f"storm{number}"
-                storm.mkdir()
-                Storm(server, jobs[name], storm, dice, tallies[name]).ride(whole[name], ends)
+                with tempfile.TemporaryDirectory(dir=folder) as storm:  # an hour of checkpoints would fill a disk
+                    Storm(server, jobs[name], Path(storm), dice, tallies[name]).ride(whole[name], ends)
                 number += 1
     except KeyboardInterrupt:
-        print(f"ended early; a cell that finished no run counts as not survived\n{summary(tallies)}")
+        print(f"{_EARLY}\n{summary(tallies)}")
         raise SystemExit(130) from None
+    except Exception:
+        print(f"{_EARLY}\n{summary(tallies)}")
+        raise
     finally:
         server.close()
     return tallies

@@ -45,6 +45,23 @@ def test_a_soak_that_is_ended_early_tells_what_it_saw(monkeypatch, capsys):
     assert "0 faults injected, NOT all survived" in out
 
 
+def test_a_soak_that_fails_tells_what_it_saw_and_leaves_no_checkpoints(monkeypatch, capsys):
+    folders = []
+
+    def failing(storm, *_):
+        folders.append(storm.folder)
+        if len(folders) == 2:
+            assert not folders[0].exists()
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(Storm, "ride", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        soak(10, ["one process, 0 workers"], ends=1, epochs=1)
+    assert "ended early" in capsys.readouterr().out
+    assert len(folders) == 2
+    assert not folders[1].exists()
+
+
 def test_there_are_six_cells():
     assert len(CELLS) == 6
 

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from farl_lightning.cli.inspection import describe_batch, human, parameter_rows
+from farl_lightning.cli.preview import _caption
+from farl_lightning.types import FaceSpec
 from tests.cli.fakes import FakeClip, FakeTask
 
 
@@ -67,6 +69,19 @@ def test_preview_draws_images_masks_and_captions(run, here, count):
     assert 0.05 < grey[:, 160:330].mean() < 0.35  # a quarter of each masked image is covered
     assert (picture[:, 340:] < 100).any()  # words
     assert not (here / "runs").exists()
+
+
+def test_preview_writes_the_labels_beside_a_face():
+    spec = FaceSpec(attributes=("Bald", "Smiling", "Young"), label_names={"gender": ("female", "male"), "age": ()})
+    labels = {
+        "attributes": torch.tensor([[0, 1, 1], [-1, 0, 0]]),
+        "gender": torch.tensor([1, -1]),
+        "age": torch.tensor([51.577, float("nan")]),
+    }
+    batch = {"key": ["a.jpg", "b.jpg"], "labels": labels}
+    assert _caption(batch, 0, spec) == "a.jpg; Smiling, Young; gender male; age 51.58"
+    assert _caption(batch, 1, spec) == "b.jpg; gender unknown; age unknown"
+    assert _caption({"caption": ["a smiling man"], "key": ["0001"]}, 0, FaceSpec()) == "a smiling man"
 
 
 def test_preview_needs_no_model_and_refuses_no_samples(run):

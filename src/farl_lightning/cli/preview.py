@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+from torch import Tensor
 
 from farl_lightning.errors import ConfigError
 from farl_lightning.types import FaceSpec
@@ -48,7 +50,7 @@ def _first_samples(datamodule: L.LightningDataModule, count: int) -> tuple[dict[
         batch = datamodule.on_after_batch_transfer(batch, 0)  # what workers leave to the device
         for title, pictures in _columns(batch, spec).items():
             parts.setdefault(title, []).append(pictures)
-        captions += [_caption(batch, index) for index in range(len(batch["image"]))]
+        captions += [_caption(batch, index, spec) for index in range(len(batch["image"]))]
         if len(captions) >= count:
             break
     if not captions:
@@ -79,9 +81,18 @@ def _training_batches(datamodule: L.LightningDataModule) -> Any:
     return datamodule.train_dataloader()
 
 
-def _caption(batch: dict[str, Any], index: int) -> str:
-    """Return what is written beside a sample: its caption, or its key."""
-    for name in ("caption", "key"):
-        if name in batch:
-            return str(batch[name][index])
-    return ""
+def _caption(batch: dict[str, Any], index: int, spec: FaceSpec) -> str:
+    """Return what is written beside a sample: its caption or its key, and the labels of the whole face."""
+    name = next((str(batch[kind][index]) for kind in ("caption", "key") if kind in batch), "")
+    labels = [_label_text(column, values[index], spec) for column, values in batch.get("labels", {}).items()]
+    return "; ".join(filter(None, [name, *labels]))
+
+
+def _label_text(column: str, value: Tensor, spec: FaceSpec) -> str:
+    """Return one label in words: attributes that are there, the name of a class, a number."""
+    if column == "attributes":
+        return ", ".join(name for name, known in zip(spec.attributes, value.tolist(), strict=True) if known == 1)
+    names, number = spec.label_names.get(column, ()), float(value)
+    if math.isnan(number) or (names and number < 0):
+        return f"{column} unknown"
+    return f"{column} {names[int(number)]}" if names else f"{column} {number:.4g}"

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from farl_lightning.callbacks import HangGuard
 from farl_lightning.cli.shipped import shipped_configs
 from farl_lightning.datasets.detections import index_detections
 from farl_lightning.testing.models import write_random_codebook
 from farl_lightning.testing.shards import write_fake_laion_face
+from tests.tasks import tiny as tiny_task
 
 CONFIGS = shipped_configs()
 OVERLAYS = sorted(name for name in CONFIGS if name.startswith("trainer/"))
@@ -167,6 +169,36 @@ def callbacks_of(name: str) -> dict[str, dict]:
     trainer = tree(name)["trainer"]
     nodes = [*trainer.get("callbacks", ()), *trainer.get("callbacks+", ())]
     return {node["class_path"]: node.get("init_args", {}) for node in nodes}
+
+
+def savers(name: str) -> list[dict]:
+    """The settings of all ModelCheckpoints of a config."""
+    nodes = tree(name)["trainer"].get("callbacks", ())
+    return [node["init_args"] for node in nodes if node["class_path"] == "ModelCheckpoint"]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("zero_shot")])
+def test_the_best_and_the_newest_checkpoint_are_kept(name):
+    best = [saver for saver in savers(name) if "monitor" in saver]
+    newest = [saver for saver in savers(name) if "monitor" not in saver]
+    assert len(newest) == 1
+    if not best:
+        return
+    # beside a monitor, save_last writes last.ckpt only where the metric has improved
+    assert not any("save_last" in saver for saver in best)
+    assert newest == [{"filename": "last", "enable_version_counter": False}]
+    assert savers(name).index(best[0]) == 0  # what `test` takes after `fit`
+
+
+def test_the_newest_checkpoint_is_written_where_nothing_improves(tmp_path):
+    best, newest = ModelCheckpoint(monitor="step", mode="min"), ModelCheckpoint(**savers("age")[1])
+    settings = {"max_steps": 6, "val_check_interval": 2, "limit_val_batches": 1, "enable_checkpointing": True}
+    run = tiny_task.trainer(tmp_path, callbacks=[best, newest], **settings)
+    run.fit(tiny_task.task(), datamodule=tiny_task.TinyData())
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in tmp_path.rglob("*.ckpt")}
+    assert run.checkpoint_callback is best
+    assert steps.pop("last.ckpt") == 6
+    assert list(steps.values()) == [2]
 
 
 @pytest.mark.parametrize("name", [name for name in PRETRAINING if "/" in name])

@@ -13,6 +13,9 @@ from benchmarks.multinode import Job, Lives, read_lives, run_on_one_host
 SILENCE = 90
 """Seconds after which a process gives up another one; every cut is shorter."""
 
+MEETING = 2 * SILENCE
+"""Seconds for which torchrun's agents wait for their store: after cuts in a row TCP sends again ever more seldom."""
+
 LONGEST = 20.0
 """Seconds of the longest cut."""
 
@@ -54,7 +57,7 @@ def storm_of_cuts(folder: Path, dice: random.Random, cuts: int, steps: int, long
     """
     run_on_one_host(folder / "one", steps)
     with Hosts() as hosts:
-        job = Job(hosts, folder / "two", steps=steps, pause=0.2, timeout=SILENCE)
+        job = Job(hosts, folder / "two", steps=steps, pause=0.2, timeout=SILENCE, meeting=MEETING)
         job.start(0)
         job.start(1)
         done = [_cut(job, hosts, dice, step, longest) for step in _moments(dice, cuts, steps)]

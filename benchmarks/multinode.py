@@ -189,12 +189,13 @@ class Job:
         hosts: The hosts.
         folder: The run's own, seen by both hosts as a shared file system is; made.
         restarts: How often torchrun begins again after a failure.
+        meeting: Seconds for which torchrun may wait for the store where hosts meet; 60 is its own default.
         settings: For :func:`flags`.
     """
 
-    def __init__(self, hosts: Hosts, folder: Path, restarts: int = 0, **settings: Any) -> None:
+    def __init__(self, hosts: Hosts, folder: Path, restarts: int = 0, meeting: int = 60, **settings: Any) -> None:
         folder.mkdir(parents=True)
-        self.hosts, self.folder, self.restarts = hosts, folder, restarts
+        self.hosts, self.folder, self.restarts, self.meeting = hosts, folder, restarts, meeting
         self._flags = flags(folder, nodes=2, **settings)
         self._hosts: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -207,7 +208,7 @@ class Job:
             f"--max-restarts={self.restarts}",
             "--rdzv-backend=c10d",
             f"--rdzv-endpoint={address}:{PORT}",
-            f"--rdzv-conf=is_host={int(host == 0)}",
+            f"--rdzv-conf=is_host={int(host == 0)},read_timeout={self.meeting}",
             f"--local-addr={self.hosts.addresses[host]}",
             "--monitor-interval=0.5",
         ]

@@ -16,7 +16,8 @@
 #   SHARDS, SHARD_CACHE  copy the shards to this machine's disk first, and read them there
 #
 # When a process or a machine fails, all processes end and begin again with the last checkpoint. A machine that comes
-# back joins by starting this script again; the others wait for it (JOIN_TIMEOUT, 1800 s). TERM saves and ends.
+# back joins by starting this script again; the others wait for it (JOIN_TIMEOUT, 1800 s). A link that is down is waited
+# for, too (READ_TIMEOUT, 180 s; torchrun alone gives up after 60). TERM saves and ends.
 set -euo pipefail
 
 : "${1:?give a config, such as pretrain/farl_vitb16_laionface20m.yaml}"
@@ -51,7 +52,7 @@ is_head=0
 # exec: signals reach torchrun itself, which hands TERM to its processes
 exec torchrun --nnodes="$NODES" --nproc-per-node="$GPUS" --max-restarts="${RESTARTS:-3}" \
   --rdzv-backend=c10d --rdzv-id=farl --rdzv-endpoint="$HEAD:${PORT:-29500}" --local-addr="$ADDRESS" \
-  --rdzv-conf="is_host=$is_head,join_timeout=${JOIN_TIMEOUT:-1800}" \
+  --rdzv-conf="is_host=$is_head,join_timeout=${JOIN_TIMEOUT:-1800},read_timeout=${READ_TIMEOUT:-180}" \
   --shutdown-timeout="${SHUTDOWN_TIMEOUT:-60}" \
   -m farl_lightning fit "--config=$CONFIG" "${arguments[@]}" \
   "--trainer.num_nodes=$NODES" "--trainer.devices=$GPUS" "$@"

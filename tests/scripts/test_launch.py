@@ -186,7 +186,7 @@ def test_torchrun_is_told_where_to_meet(fakes):
         for word in ("--nnodes=2", "--nproc-per-node=4", "--max-restarts=3", "--rdzv-endpoint=192.0.2.1:29500"):
             assert word in words
         assert f"--local-addr={address}" in words
-        assert f"--rdzv-conf=is_host={int(address == '192.0.2.1')},join_timeout=1800" in words
+        assert f"--rdzv-conf=is_host={int(address == '192.0.2.1')},join_timeout=1800,read_timeout=180" in words
         names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE")
         assert [seen[address]["environment"][name] for name in names] == ["ib0", "ib0", "1"]
     first, second = (words["arguments"][words["arguments"].index("fit") :] for words in seen.values())

@@ -13,8 +13,9 @@ from benchmarks.multinode import Job, Lives, read_lives, run_on_one_host
 SILENCE = 90
 """Seconds after which a process gives up another one; every cut is shorter."""
 
-MEETING = 2 * SILENCE
-"""Seconds for which torchrun's agents wait for their store: after cuts in a row TCP sends again ever more seldom."""
+MEETING = 600
+"""Seconds for which torchrun's agents wait for their store: longer than all cuts together and TCP's longest pause, for which
+it may sleep when every attempt of it to send again met a cut."""
 
 LONGEST = 20.0
 """Seconds of the longest cut."""

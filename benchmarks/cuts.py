@@ -14,8 +14,8 @@ SILENCE = 90
 """Seconds after which a process gives up another one; every cut is shorter."""
 
 MEETING = 600
-"""Seconds for which torchrun's agents wait for their store: longer than all cuts together and TCP's longest pause, for which
-it may sleep when every attempt of it to send again met a cut."""
+"""Seconds for which torchrun's agents wait for their store: more than all cuts together and the longest pause that TCP
+makes after its attempts to send again met one cut after another."""
 
 LONGEST = 20.0
 """Seconds of the longest cut."""

@@ -7,6 +7,7 @@ sizes, and :func:`execute` can put other values behind it: the tests run every n
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,11 @@ def keep_one_picture(notebook: nbformat.NotebookNode) -> None:
 
 def main() -> None:
     """Build the notebooks named on the command line, or all of them."""
-    work = HERE.parent / "runs" / "notebooks"
-    work.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or names():
         notebook = load(name)
+        work = HERE.parent / "runs" / "notebooks" / name
+        shutil.rmtree(work, ignore_errors=True)  # the first run of a reader is version_0, too
+        work.mkdir(parents=True)
         execute(notebook, work)
         strip_volatile(notebook)
         keep_one_picture(notebook)

@@ -67,7 +67,8 @@ class DenseTransform:
 
         c = self.config
         # the zoom's mean is in the crop's matrix already, and scales what is drawn around it
-        self._affine = augment.RandomFaceAffine(c.shift, c.rotation, c.zoom / c.zoom_mean, c.distribution)
+        affine = augment.RandomFaceAffine(c.shift, c.rotation, c.zoom / c.zoom_mean, c.distribution)
+        self._affine = affine if c.shift or c.rotation or c.zoom else None
         self._flip = augment.RandomFaceFlip(c.horizontal_flip, self.spec.class_flips, self.spec.landmark_flips)
         steps: list[Any] = []
         if c.occlusion > 0:
@@ -121,7 +122,8 @@ class DenseTransform:
     def _augment_matrix(self, matrix: Tensor) -> tuple[Tensor, bool]:
         """Multiply by a random turn, zoom and shift, and maybe a mirror image."""
         size = (self.spec.image_size, self.spec.image_size)
-        matrix = compose_matrices(matrix, self._affine.draw_matrix(size))
+        if self._affine is not None:
+            matrix = compose_matrices(matrix, self._affine.draw_matrix(size))
         flip: bool = self._flip.p > 0 and self._flip.make_params([])["flip"]
         return (compose_matrices(matrix, flip_matrix(size, like=matrix)) if flip else matrix), flip
 

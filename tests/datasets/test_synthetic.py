@@ -71,6 +71,13 @@ def test_cache_changes_nothing_and_is_read_only():
         cached[3].image[0] = 0
 
 
+def test_cached_faces_are_cut_out_without_being_drawn_again():
+    plain, cached = SyntheticFaces(1, start=5)[0], SyntheticFaces(1, start=5, cache=True)[0]
+    assert np.array_equal(cached.five_points, plain.five_points)
+    assert cached.image.shape == plain.image.shape
+    assert "scene" not in vars(cached)
+
+
 def test_image_is_rgb_bytes_and_varied():
     images = np.stack([face.image for face in SyntheticFaces(64)])
     assert images.shape == (64, 64, 64, 3)

@@ -96,7 +96,7 @@ class SyntheticFace:
             raise ConfigError(f"there is no order of {count} landmarks; allowed: {', '.join(map(str, ORDERS))}")
         return take_landmarks(self.scene.curves, count)
 
-    @property
+    @functools.cached_property
     def five_points(self) -> npt.NDArray[np.float32]:
         """(5, 2) float32: eye centres, tip of the nose, mouth corners, from the image's left to its right."""
         return self.landmarks(19)[[7, 10, 13, 15, 17]]
@@ -194,6 +194,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
         self.pictures_per_identity = pictures_per_identity
         self._images: Pixels | None = None
         self._captions: list[list[str]] = []
+        self._points: list[npt.NDArray[np.float32]] = []
         if cache:
             self._draw_all()
 
@@ -204,6 +205,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
             face = self._face(index)
             images[index] = face.image
             self._captions.append(face.captions)
+            self._points.append(face.five_points)  # while its scene is there: building one takes as long as painting
         images.flags.writeable = False
         self._images = images
 
@@ -226,6 +228,7 @@ class SyntheticFaces(Dataset[SyntheticFace]):
         if self._images is not None:
             face.__dict__["image"] = self._images[index]
             face.__dict__["captions"] = self._captions[index]
+            face.__dict__["five_points"] = self._points[index].copy()
         return face
 
     def __iter__(self) -> Iterator[SyntheticFace]:

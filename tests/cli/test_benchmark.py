@@ -276,6 +276,17 @@ def test_settings_of_a_cell(here):
     assert "train_fraction" not in probed["data"]["init_args"]
 
 
+def test_every_cell_of_the_miniature_has_the_tower_that_was_pretrained():
+    """A task's config may have another architecture, of which nothing may be left under the benchmark's own."""
+    benchmark = read_benchmark(shipped())
+    worker = FitWorker(benchmark)
+    pretrained = worker.pretraining(benchmark.encoders[0], benchmark.encoders[0].pretrain)
+    tower = pretrained["model"]["init_args"]["clip"]["image"]
+    for task in benchmark.tasks:
+        tree = worker.settings(Cell(benchmark.encoders[3], task, task.methods[0], 1.0, 0))
+        assert tree["model"]["init_args"]["network"]["image"] == tower, task.name
+
+
 def test_layers_of_settings():
     base = {"a": {"class_path": "A", "init_args": {"x": 1}}, "list": [1], "map": {"k": 1}}
     found = merged(base, {"a": {"class_path": "B"}, "list+": [2], "map=": {"m": 2}})

@@ -93,7 +93,9 @@ def test_the_same_key_gives_the_same_sample():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("changes", "moves"), [({}, False), ({"shift": 0.1}, True), ({"rotation": 0.1}, True)])
+@pytest.mark.parametrize(
+    ("changes", "moves"), [({}, False), ({"shift": 0.1}, True), ({"rotation": 0.1}, True), ({"zoom": 0.1}, True)]
+)
 def test_training_moves_the_crop_only_where_a_range_is_given(changes, moves):
     config = DenseTransformConfig(**{"size": 64, "crop": "box", "shift": 0.0, "rotation": 0.0, "zoom": 0.0} | changes)
     face = records(1, 64)[0]

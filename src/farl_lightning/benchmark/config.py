@@ -148,7 +148,8 @@ class Benchmark:
         tasks: What it is judged by.
         about: A paragraph below the heading.
         output: Folder of results.
-        image: Settings of the image tower that all encoders share.
+        image: Settings of the image tower that all encoders share, laid over each config's own; give its ``name``, too,
+            where configs have different architectures.
         settings: Laid over the config of every task, below the task's own settings.
         pretrain_settings: Laid over the config of every pretraining, below the encoder's own settings.
         methods: Ways of tuning: some of ``METHODS``.
